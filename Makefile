@@ -1,0 +1,103 @@
+# Everything runs in .venv, made from the first python3 (>= 3.11) found and the hashed lock in requirements/.
+# A second run installs nothing; a changed lock or pyproject.toml installs again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$name -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$name; break; fi; done),python3)
+JOBS ?= 2
+UPGRADE ?=
+FRESH ?=
+
+PY := .venv/bin/python
+UV := .venv/bin/uv
+PYTEST := $(PY) -m pytest
+SPREAD := -n $(JOBS) --dist loadfile
+BASE := .venv/.base-installed
+DEV := .venv/.dev-installed
+
+# how much of the full counts a run does; `make stress` always does all of them
+SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
+SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
+
+.PHONY: help demo test check after-test static stress format format-check lint types floors lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## migrate the sample sessions to SQLite and show them
+	@$(PY) examples/demo.py
+
+test: $(DEV) ## the tests, without the long ones (under 5 minutes)
+	UNIFIED_STORAGE_SCALE=$(SCALE_TEST) $(PYTEST) $(SPREAD) -m "not stress" $(ARGS)
+
+check: static ## format, lint, types, floors, and every test with a tenth of the full counts
+	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(PYTEST) $(SPREAD) $(ARGS)
+
+after-test: static # what `make check` does and `make test` has not done yet
+	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(PYTEST) $(SPREAD) -m stress $(ARGS)
+
+stress: $(DEV) ## the full counts; goes on where it stopped (FRESH=1 begins again), report in .stress/
+	$(if $(FRESH),rm -rf .stress)
+	UNIFIED_STORAGE_SCALE=1 $(PYTEST) -p tests.stress_memory -m "stress or scaled" $(ARGS)
+
+static: format-check lint types floors
+
+format: $(DEV) ## rewrite the code in the house format
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+format-check: $(DEV)
+	$(PY) -m ruff format --check
+
+lint: $(DEV) ## ruff
+	$(PY) -m ruff check
+
+types: $(DEV) ## mypy --strict
+	$(PY) -m mypy --strict
+
+floors: $(DEV) ## imports go down the floors (import-linter)
+	.venv/bin/lint-imports --no-logo
+
+COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+
+lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) --all-extras --group dev --output-file requirements/lock.txt
+	$(COMPILE) --group build --constraints requirements/lock.txt --output-file requirements/base.txt
+	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
+
+clean: ## remove caches and build results (.venv and .stress stay)
+	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# --- the environment -------------------------------------------------------------------------------------------
+
+TOO_OLD := "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 ..."
+NO_VENV := "python3 cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"
+
+$(PY):
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo $(TOO_OLD) >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo $(NO_VENV) >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo $(NO_VENV) >&2; exit 1; }
+
+# uv takes seconds where pip takes a minute; where it cannot be had, pip reads the same file
+PIP = $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALL = if [ -x $(UV) ] || $(PIP) uv; then installer="$(UV) pip install --quiet --python $(PY)"; \
+	else installer="$(PIP)"; echo "uv cannot be installed here; pip does it, more slowly" >&2; fi; \
+	echo "installing $< into .venv"; \
+	$$installer --require-hashes -r $<; \
+	$$installer --no-deps --no-build-isolation -e .; \
+	touch $@
+
+$(UV): | $(PY)
+	@$(PIP) uv
+
+$(BASE): requirements/base.txt pyproject.toml | $(PY)
+	@$(INSTALL)
+
+$(DEV): requirements/lock.txt pyproject.toml | $(PY)
+	@$(INSTALL)

@@ -1,0 +1,111 @@
+"""Cursors as text: a place, and a seal that binds it to the order and the filters it was made for."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from unified_storage.errors import StorageValidationError
+from unified_storage.filters import And, Condition, Not, Or, Test, path_text
+from unified_storage.order_keys import order_key
+from unified_storage.scalars import kind_of
+
+_SEAL = 12
+_WHOLE = range(-(1 << 63), 1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place behind which the next page starts.
+
+    Attributes:
+        key: microseconds since 1970 for times, the id for ``id``, the cut order key for an indexed path
+            (empty for null and missing).
+        id: with *type*, the last record of the page before: breaks ties of *key*.
+    """
+
+    key: int | str | bytes
+    id: str
+    type: str
+
+
+def write_text(cursor: Cursor, order: str, condition: Condition) -> str:
+    """*cursor* as text of letters, digits, ``-`` and ``_``."""
+    key = {"hex": cursor.key.hex()} if isinstance(cursor.key, bytes) else cursor.key
+    place = json.dumps([key, cursor.id, cursor.type], separators=(",", ":")).encode()
+    return _armoured(_seal(place, order, condition) + place)
+
+
+def read_text(text: str, order: str, condition: Condition) -> Cursor:
+    """The cursor in *text*.
+
+    Raises:
+        StorageValidationError: damaged, or made for another order or other filters.
+    """
+    raw = _unarmoured(text)
+    seal, place = raw[:_SEAL], raw[_SEAL:]
+    if seal != _seal(place, order, condition):
+        raise StorageValidationError("the cursor is damaged, or was made for other filters or another order")
+    return _cursor(place)
+
+
+def _armoured(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _unarmoured(text: str) -> bytes:
+    if not isinstance(text, str):
+        raise StorageValidationError(f"a cursor is a text, not {type(text).__name__}")
+    try:
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        raise StorageValidationError("the cursor is damaged") from error
+    # The decoder skips what it does not know; only our own spelling counts.
+    if _armoured(raw) != text:
+        raise StorageValidationError("the cursor is damaged")
+    return raw
+
+
+def _cursor(place: bytes) -> Cursor:
+    # The seal is no secret: a forged place must not do more than be refused.
+    try:
+        match json.loads(place):
+            case [{"hex": str(key)}, str(id), str(type)]:
+                return Cursor(bytes.fromhex(key), id, type)
+            case [str(key), str(id), str(type)]:
+                return Cursor(key, id, type)
+            case [int(key), str(id), str(type)] if key in _WHOLE and not isinstance(key, bool):
+                return Cursor(key, id, type)
+    except (ValueError, RecursionError) as error:
+        raise StorageValidationError("the cursor is damaged") from error
+    raise StorageValidationError("the cursor is damaged")
+
+
+def _seal(place: bytes, order: str, condition: Condition) -> bytes:
+    bound = json.dumps([1, order, canonical(condition)]).encode()
+    return blake2b(place, digest_size=_SEAL, key=blake2b(bound, digest_size=32).digest()).digest()
+
+
+def canonical(condition: Condition) -> str:
+    """The same text for conditions that differ only in the order of parts or in how a value is written."""
+    match condition:
+        case Test(path, op, value):
+            values = sorted({_value_text(each) for each in value}) if isinstance(value, tuple) else _value_text(value)
+            return json.dumps([op, path_text(path), values])
+        case Not(part):
+            return f"not[{canonical(part)}]"
+        case And(parts):
+            return f"and[{','.join(sorted({canonical(part) for part in parts}))}]"
+        case Or(parts):
+            return f"or[{','.join(sorted({canonical(part) for part in parts}))}]"
+
+
+def _value_text(value: object) -> str:
+    kind = kind_of(value)
+    if kind in ("date", "uuid"):
+        return f"{kind}:{value}"
+    if isinstance(value, bytes):
+        return f"{kind}:{value.hex()}"
+    return order_key(value).hex()

@@ -1,0 +1,52 @@
+"""One asynchronous storage for agent and chat sessions: records, logs and transactions on every engine."""
+
+from unified_storage.errors import (
+    StorageAlreadyExistsError,
+    StorageCapacityError,
+    StorageClosedError,
+    StorageConfigurationError,
+    StorageConflictError,
+    StorageConnectionError,
+    StorageError,
+    StorageIntegrityError,
+    StorageMigrationError,
+    StorageNotFoundError,
+    StoragePermissionError,
+    StorageTimeoutError,
+    StorageTransactionError,
+    StorageUnsupportedError,
+    StorageValidationError,
+)
+from unified_storage.interface import IUnifiedStorage, Page
+from unified_storage.logs import log_id
+from unified_storage.opening import backend_names, create_storage, open_storage, register_backend
+from unified_storage.record import DELETE, REPLACE
+from unified_storage.transactions import Transaction
+
+__all__ = [
+    "DELETE",
+    "REPLACE",
+    "IUnifiedStorage",
+    "Page",
+    "StorageAlreadyExistsError",
+    "StorageCapacityError",
+    "StorageClosedError",
+    "StorageConfigurationError",
+    "StorageConflictError",
+    "StorageConnectionError",
+    "StorageError",
+    "StorageIntegrityError",
+    "StorageMigrationError",
+    "StorageNotFoundError",
+    "StoragePermissionError",
+    "StorageTimeoutError",
+    "StorageTransactionError",
+    "StorageUnsupportedError",
+    "StorageValidationError",
+    "Transaction",
+    "backend_names",
+    "create_storage",
+    "log_id",
+    "open_storage",
+    "register_backend",
+]

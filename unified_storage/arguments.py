@@ -1,0 +1,46 @@
+"""What callers hand in besides records and entries, checked the same way on every backend."""
+
+from __future__ import annotations
+
+from unified_storage.errors import StorageConflictError, StorageValidationError
+from unified_storage.record import checked_id, checked_type
+
+Place = str | tuple[str, str]
+"""Where a walk by ``(id, type)`` goes on: behind all types of an id, or behind one record."""
+
+
+def check_version(expected: int | None, found: int, id: str) -> None:
+    """Raise ``StorageConflictError`` unless *found* (0 = not there) is *expected*, or nothing is expected."""
+    if expected is None or expected == found:
+        return
+    raise StorageConflictError(
+        f"record {id!r} has version {found}, not {expected}",
+        details={"id": id, "expected": expected, "found": found},
+    )
+
+
+def check_expected(expected: object) -> None:
+    """Raise ``StorageValidationError`` unless *expected* can be a version."""
+    check_count("expected_version", expected)
+
+
+def check_count(name: str, value: object, *, least: int = 0) -> None:
+    """Raise ``StorageValidationError`` unless *value* is None or a whole number of at least *least*."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise StorageValidationError(f"{name} must be a whole number of at least {least}", details={"path": name})
+
+
+def checked_kind(type_name: str | None) -> str | None:
+    """A type to look for, or None for any."""
+    return None if type_name is None else checked_type(type_name)
+
+
+def checked_place(after: Place | None) -> Place | None:
+    """*after* when it is an id or an ``(id, type)``."""
+    if after is None:
+        return None
+    if isinstance(after, str):
+        return checked_id(after, "after")
+    if not isinstance(after, tuple) or len(after) != 2:
+        raise StorageValidationError("after is an id or (id, type)", details={"path": "after"})
+    return (checked_id(after[0], "after"), checked_type(after[1], "after"))

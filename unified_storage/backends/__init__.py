@@ -1,0 +1,1 @@
+"""Storages by engine; each is imported when a URL asks for it."""

@@ -1,0 +1,273 @@
+"""The memory backend: the reference that every other backend is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place
+from unified_storage.backends.memory_tables import MemoryTables
+from unified_storage.clock import Clock
+from unified_storage.errors import StorageClosedError, StorageTransactionError
+from unified_storage.filters import parse_filters
+from unified_storage.interface import (
+    Entries,
+    Entry,
+    Filters,
+    Ids,
+    Indexed,
+    IUnifiedStorage,
+    OnDuplicate,
+    Record,
+    Records,
+    Seqs,
+    TransactionCall,
+)
+from unified_storage.logs import (
+    check_append,
+    checked_entries,
+    checked_log,
+    checked_range,
+    names_system_logs,
+    parse_log_id,
+)
+from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.record import checked_id, checked_record, checked_records
+from unified_storage.transactions import Holders, OuterTransaction
+from unified_storage.turns import Turns
+
+T = TypeVar("T")
+_LOG_IDS_A_BATCH = 1000
+_IGNORED = {"namespace", "pool_size", "connect_timeout"}  # of no meaning here: each storage stands alone
+
+
+class _MemoryVerbs(IUnifiedStorage):
+    """The verbs: check what was given, then one function on the tables."""
+
+    def __init__(self, tables: MemoryTables, indexed: Indexed, clock: Clock) -> None:
+        self._tables = tables
+        self.indexed = indexed
+        self.clock = clock
+
+    @abstractmethod
+    async def _run(self, work: Callable[[MemoryTables], T]) -> T: ...
+
+    async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
+        check_expected(expected_version)
+        draft = checked_record(data)
+        return await self._run(lambda tables: tables.save(draft, expected_version))
+
+    async def load(self, id: str, *, type: str | None = None) -> Record | None:
+        checked_id(id)
+        row = await self._run(lambda tables: tables.row(id, checked_kind(type)))
+        return None if row is None else row.handed_out()
+
+    async def update(
+        self, id: str, updates: Mapping[str, Any], *, type: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        checked_id(id)
+        check_expected(expected_version)
+        return await self._run(lambda tables: tables.update(id, updates, checked_kind(type), expected_version))
+
+    async def delete(
+        self, id: str, *, type: str | None = None, cascade: bool = False, expected_version: int | None = None
+    ) -> bool:
+        checked_id(id)
+        check_expected(expected_version)
+        return await self._run(lambda tables: tables.delete(id, checked_kind(type), cascade, expected_version))
+
+    async def exists(self, id: str, *, type: str | None = None) -> bool:
+        checked_id(id)
+        return await self._run(lambda tables: tables.row(id, checked_kind(type))) is not None
+
+    async def list(
+        self, filters: Filters | None = None, limit: int | None = None, *, with_data: bool = True
+    ) -> Records:
+        check_count("limit", limit)
+        condition = parse_filters(filters)
+        rows = await self._run(lambda tables: [*itertools.islice(tables.walk(condition), limit)])
+        return [row.handed_out(with_data) for row in rows]
+
+    async def stream_list(
+        self,
+        filters: Filters | None = None,
+        batch_size: int = 100,
+        *,
+        after: Place | None = None,
+        with_data: bool = True,
+    ) -> AsyncIterator[Records]:
+        condition = parse_filters(filters)
+        place = checked_place(after)
+        check_count("batch_size", batch_size, least=1)
+        while True:
+            start = place
+            rows = await self._run(lambda tables: [*itertools.islice(tables.walk(condition, start), batch_size)])  # noqa: B023 (run at once)
+            if rows:
+                yield [row.handed_out(with_data) for row in rows]
+            if len(rows) < batch_size:
+                return
+            place = rows[-1].key
+
+    async def count(self, filters: Filters | None = None) -> int:
+        condition = parse_filters(filters)
+        return await self._run(lambda tables: sum(1 for _ in tables.walk(condition)))
+
+    async def batch_save(self, data_list: Iterable[Mapping[str, Any]]) -> Ids:
+        drafts = checked_records(data_list)
+        return await self._run(lambda tables: [tables.save(draft) for draft in drafts])
+
+    async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
+        wanted = [checked_id(id) for id in dict.fromkeys(ids)]
+        kind = checked_kind(type)
+        return await self._run(lambda tables: sum([tables.delete(id, kind, cascade, None) for id in wanted]))
+
+    async def append(
+        self,
+        log_id: str,
+        entries: Iterable[Mapping[str, Any]],
+        *,
+        on_duplicate: OnDuplicate = "error",
+        keep_last: int | None = None,
+        expected_version: int | None = None,
+    ) -> Seqs:
+        name, drafts = parse_log_id(log_id), checked_entries(entries)
+        check_append(on_duplicate, keep_last)
+        check_expected(expected_version)
+        return await self._run(lambda tables: tables.append(name, drafts, on_duplicate, keep_last, expected_version))
+
+    async def pop(self, log_id: str) -> Entry | None:
+        name = parse_log_id(log_id)
+        return await self._run(lambda tables: tables.pop(name))
+
+    async def read(
+        self,
+        log_id: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        last: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Entries:
+        name, wanted = parse_log_id(log_id), checked_range(after, before, since, last, limit)
+        return await self._run(lambda tables: tables.read(name, wanted))
+
+    async def rewrite(
+        self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
+    ) -> Seqs:
+        name, drafts = parse_log_id(log_id), checked_entries(entries)
+        check_expected(expected_version)
+        return await self._run(lambda tables: tables.rewrite(name, drafts, expected_version))
+
+    async def log_info(self, log_id: str) -> dict[str, Any] | None:
+        name = parse_log_id(log_id)
+        return await self._run(lambda tables: tables.log_info(name))
+
+    async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
+        ids = await self._run(lambda tables: tables.log_ids(prefix, names_system_logs(prefix)))
+        for place in range(0, len(ids), _LOG_IDS_A_BATCH):
+            yield ids[place : place + _LOG_IDS_A_BATCH]
+
+    async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
+        drafts, restored = checked_records(records), [checked_log(log) for log in logs]
+        return await self._run(lambda tables: tables.restore(drafts, restored))
+
+    async def purge_expired(self) -> int:
+        return await self._run(lambda tables: tables.purge_expired())
+
+    async def health_check(self) -> dict[str, Any]:
+        begun = time.perf_counter()
+        await self._run(lambda tables: None)
+        return {"status": "ok", "backend": "memory", "latency_ms": round((time.perf_counter() - begun) * 1000, 3)}
+
+
+class MemoryStorage(_MemoryVerbs):
+    """Everything in this process, gone when it is closed. While a transaction is open everybody else waits."""
+
+    def __init__(self, *, indexed: Indexed, clock: Clock, statement_timeout: float = 30) -> None:
+        super().__init__(MemoryTables(clock), indexed, clock)
+        self._turns = Turns()
+        self._holders = Holders()
+        self._statement_timeout = statement_timeout
+        self._closed = False
+
+    async def _run(self, work: Callable[[MemoryTables], T]) -> T:
+        self._holders.check()
+        await self._take_turn(self._statement_timeout)
+        try:
+            result = work(self._tables)
+            self._tables.forget_undo()
+            return result
+        except BaseException:
+            self._tables.undo()
+            raise
+        finally:
+            self._turns.leave()
+
+    async def _take_turn(self, timeout: float) -> None:
+        self._check_open()
+        if not self._turns.take_now():
+            await self._turns.take(timeout)
+            if self._closed:
+                self._turns.leave()
+                self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageClosedError("this storage was closed")
+
+    def transaction(
+        self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
+    ) -> TransactionCall:
+        return OuterTransaction(self._begin, self._holders, operations, timeout)
+
+    async def _begin(self, timeout: float) -> _MemoryUnit:
+        await self._take_turn(timeout)
+        return _MemoryUnit(self._tables, self._turns, self.indexed, self.clock)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._tables = MemoryTables(self.clock)
+
+
+class _MemoryUnit(_MemoryVerbs):
+    """An open transaction: it has the turn until its end."""
+
+    def __init__(self, tables: MemoryTables, turns: Turns, indexed: Indexed, clock: Clock) -> None:
+        super().__init__(tables, indexed, clock)
+        self._turns = turns
+
+    @property
+    def verbs(self) -> IUnifiedStorage:
+        return self
+
+    async def _run(self, work: Callable[[MemoryTables], T]) -> T:
+        return work(self._tables)
+
+    def transaction(
+        self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
+    ) -> TransactionCall:
+        raise StorageTransactionError("a transaction is joined through the object that its block was given")
+
+    async def commit(self) -> None:
+        self._tables.forget_undo()
+        self._turns.leave()
+
+    async def rollback(self) -> None:
+        self._tables.undo()
+        self._turns.leave()
+
+    async def close(self) -> None:
+        await self.rollback()
+
+
+def open_memory(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> MemoryStorage:
+    """The storage of ``memory://``: each is a store of its own."""
+    timeout = number_option(options, "statement_timeout", 30)
+    refuse_unknown({key: value for key, value in options.items() if key not in _IGNORED}, url.scheme)
+    return MemoryStorage(indexed=indexed, clock=clock, statement_timeout=timeout)

@@ -1,0 +1,176 @@
+"""Logs: how their ids are made and read, and what an entry may be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+from unified_storage.arguments import check_count
+from unified_storage.errors import StorageValidationError
+from unified_storage.record import MAX_ID_BYTES, checked_id, checked_time, checked_type, is_system
+from unified_storage.values import encode
+
+MAX_KEY_BYTES = 255
+_OWNER_OF_A_PLAIN_LOG = "session"
+_ENTRY_FIELDS = frozenset({"body", "key", "created_at"})
+_STORED_FIELDS = _ENTRY_FIELDS | {"seq"}
+
+
+@dataclass(frozen=True, slots=True)
+class LogName:
+    """What a log id says: the log's name, and the record that owns it."""
+
+    name: str
+    owner_type: str
+    owner_id: str
+
+    @property
+    def log_id(self) -> str:
+        """The one spelling of this log's id."""
+        return log_id(self.name, self.owner_id, self.owner_type)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDraft:
+    """A checked entry on its way in; ``seq`` only where it is restored."""
+
+    body: str
+    key: str | None
+    created_at: int | None
+    seq: int | None = None
+
+
+def log_id(name: str, owner_id: str, owner_type: str = _OWNER_OF_A_PLAIN_LOG) -> str:
+    """The id of the log *name* of a record: ``history/<id>``, or ``state@thread/<id>`` for other types."""
+    quoted = quote(name, safe=" !\"#$&'()*+,:;<=>?[\\]^`{|}")
+    owner = "" if owner_type == _OWNER_OF_A_PLAIN_LOG else f"@{owner_type}"
+    return f"{quoted}{owner}/{owner_id}"
+
+
+def parse_log_id(text: object) -> LogName:
+    """What a log id names; ``StorageValidationError`` when it is none."""
+    if type(text) is not str:
+        raise StorageValidationError("a log id must be a str", details={"path": "log_id"})
+    head, slash, owner_id = text.partition("/")
+    name, at, owner_type = head.partition("@")
+    if not slash or not name:
+        raise StorageValidationError(f"log id {text!r} is not <name>/<record id>", details={"path": "log_id"})
+    if len(head.encode(errors="surrogatepass")) > MAX_ID_BYTES:
+        raise StorageValidationError("the log's name is too long", details={"path": "log_id"})
+    checked_id(name, "log_id")
+    return LogName(
+        name=unquote(name),
+        owner_type=checked_type(owner_type, "log_id") if at else _OWNER_OF_A_PLAIN_LOG,
+        owner_id=checked_id(owner_id, "log_id"),
+    )
+
+
+def names_system_logs(prefix: str) -> bool:
+    """Whether a prefix of log ids names a system type, so that its logs may be listed."""
+    head = prefix.partition("/")[0]
+    return is_system(head.partition("@")[2])
+
+
+def checked_entries(entries: Iterable[Mapping[str, Any]]) -> list[EntryDraft]:
+    """Entries to append, encoded; a refusal names the entry's place and the path in it."""
+    if isinstance(entries, Mapping | str | bytes) or not isinstance(entries, Iterable):
+        raise StorageValidationError("entries must be a list of mappings", details={"path": "entries"})
+    return [_checked_entry(entry, f"entries[{place}]", _ENTRY_FIELDS) for place, entry in enumerate(entries)]
+
+
+def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> EntryDraft:
+    if not isinstance(entry, Mapping):
+        raise StorageValidationError(f"{path} must be a mapping", details={"path": path})
+    for name in entry:
+        if name not in fields:
+            raise StorageValidationError(f"unknown field {name!r} in {path}", details={"path": f"{path}.{name}"})
+    if "body" not in entry:
+        raise StorageValidationError(f"{path} has no body", details={"path": f"{path}.body"})
+    return EntryDraft(
+        body=encode(entry["body"], path=f"{path}.body"),
+        key=_checked_key(entry.get("key"), f"{path}.key"),
+        created_at=checked_time(entry.get("created_at"), f"{path}.created_at"),
+        seq=entry.get("seq"),
+    )
+
+
+def _checked_key(key: object, path: str) -> str | None:
+    if key is None:
+        return None
+    if type(key) is not str or not key:
+        raise StorageValidationError(f"{path} must be a non-empty str or None", details={"path": path})
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise StorageValidationError(f"{path} has a lone surrogate", details={"path": path}) from error
+    if size > MAX_KEY_BYTES or "\0" in key:
+        raise StorageValidationError(
+            f"{path} must have at most {MAX_KEY_BYTES} bytes and no NUL", details={"path": path}
+        )
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredLog:
+    """A log of an import: its entries keep their numbers, keys and times."""
+
+    log_id: str
+    owner: LogName
+    last_seq: int
+    entries: list[EntryDraft]
+
+
+def checked_log(log: Mapping[str, Any]) -> RestoredLog:
+    """A log to restore: numbers rise, none is above ``last_seq``, keys are unique."""
+    if not isinstance(log, Mapping) or not {"log_id", "last_seq", "entries"} == set(log):
+        raise StorageValidationError("a log is {log_id, last_seq, entries}", details={"path": "logs"})
+    owner = parse_log_id(log["log_id"])
+    drafts = [
+        _checked_entry(entry, f"{log['log_id']}[{place}]", _STORED_FIELDS) for place, entry in enumerate(log["entries"])
+    ]
+    numbers = [draft.seq for draft in drafts if type(draft.seq) is int and draft.seq >= 1]
+    if len(numbers) != len(drafts):
+        raise StorageValidationError(f"{log['log_id']!r}: every entry needs its seq", details={"path": "logs"})
+    last_seq = log["last_seq"]
+    rising = all(left < right for left, right in itertools.pairwise(numbers))
+    if type(last_seq) is not int or last_seq < (numbers[-1] if numbers else 0) or not rising:
+        raise StorageValidationError(f"{log['log_id']!r}: seq must rise up to last_seq", details={"path": "logs"})
+    if any(draft.created_at is None for draft in drafts):
+        raise StorageValidationError(f"{log['log_id']!r}: every entry needs created_at", details={"path": "logs"})
+    keys = [draft.key for draft in drafts if draft.key is not None]
+    if len(keys) != len(set(keys)):
+        raise StorageValidationError(f"{log['log_id']!r}: a key occurs twice", details={"path": "logs"})
+    return RestoredLog(owner.log_id, owner, last_seq, drafts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRange:
+    """Checked bounds of ``read``: numbers exclusive, ``since`` in microseconds."""
+
+    after: int
+    before: int | None
+    since: int | None
+    last: int | None
+    limit: int | None
+
+
+def checked_range(
+    after: int, before: int | None, since: datetime | None, last: int | None, limit: int | None
+) -> ReadRange:
+    """The bounds of a ``read``; ``last`` and ``limit`` exclude each other."""
+    for name, value in (("after", after), ("before", before), ("last", last), ("limit", limit)):
+        check_count(name, value)
+    if last is not None and limit is not None:
+        raise StorageValidationError("last and limit exclude each other", details={"path": "last"})
+    return ReadRange(after, before, checked_time(since, "since"), last, limit)
+
+
+def check_append(on_duplicate: str, keep_last: int | None) -> None:
+    """Raise ``StorageValidationError`` for a switch of ``append`` that is none."""
+    if on_duplicate not in ("error", "skip", "replace"):
+        raise StorageValidationError("on_duplicate is error, skip or replace", details={"path": "on_duplicate"})
+    check_count("keep_last", keep_last)

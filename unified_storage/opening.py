@@ -1,0 +1,175 @@
+"""From a URL to a storage: the one place that knows which backend a scheme means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from unified_storage.clock import Clock, utc_now
+from unified_storage.errors import StorageConfigurationError, redacted
+from unified_storage.filters import parse_path
+from unified_storage.interface import Indexed, IUnifiedStorage
+from unified_storage.record import checked_type
+
+ENTRY_POINT_GROUP = "unified_storage.backends"
+_OWNERS = ("app_name", "user_id", "agent_id", "team_id", "workflow_id")
+SESSION_PATHS = tuple(f"metadata.{name}" for name in ("session_id", "scope", *_OWNERS, "kind", "name", "status"))
+"""Paths of session records that are fast on every backend."""
+
+Factory = Callable[..., IUnifiedStorage]
+"""``factory(url, *, indexed, clock, **options)`` makes an unopened storage."""
+
+_BACKENDS = {  # scheme: module, factory, extra to install
+    "memory": ("unified_storage.backends.memory", "open_memory", ""),
+    "sqlite": ("unified_storage.backends.sql.sqlite", "open_sqlite", ""),
+}
+_registered: dict[str, Factory] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class StorageURL:
+    """A storage's URL taken apart; ``text`` may hold a password, ``str()`` never does."""
+
+    text: str
+    scheme: str
+    location: str
+    """Everything behind ``scheme://`` up to the ``?``, as written."""
+    options: dict[str, str]
+
+    def __str__(self) -> str:
+        return redacted(self.text)
+
+    @property
+    def path(self) -> str:
+        """What ``sqlite:///path`` names: relative after three slashes, absolute after four."""
+        return unquote(self.location.removeprefix("/"))
+
+
+def parse_url(text: str) -> StorageURL:
+    """The parts of a storage's URL, or ``StorageConfigurationError``."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or not scheme:
+        raise StorageConfigurationError(
+            f"{redacted(text)!r} is no storage URL: write sqlite:///file.db or memory://", details={"url": text}
+        )
+    location, _, query = rest.partition("?")
+    return StorageURL(text, scheme.lower(), location, dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def open_storage(
+    url: str | None = None,
+    *,
+    instance_name: str | None = None,
+    indexed: Mapping[str, Iterable[str]] | None = None,
+    clock: Clock | None = None,
+    **options: Any,
+) -> IUnifiedStorage:
+    """An unopened storage; it connects on first use, or by ``async with``.
+
+    Args:
+        url: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``, or the
+            scheme of a registered backend. Options may stand in its query; keywords win.
+        instance_name: a registered shared client, instead of a URL.
+        indexed: further indexed paths by record type, ``{"note": ["data.tag"]}``.
+        clock: gives the time, aware; the only clock the storage uses.
+        options: ``namespace``, ``pool_size``, ``connect_timeout`` and ``statement_timeout`` (seconds), and what
+            the backend takes.
+    Raises:
+        StorageConfigurationError: an unknown scheme, option or instance.
+    """
+    if url is None:
+        raise StorageConfigurationError(_no_url(instance_name))
+    parsed = parse_url(url)
+    return _factory(parsed.scheme)(
+        parsed, indexed=indexed_paths(indexed), clock=clock or utc_now, **{**parsed.options, **options}
+    )
+
+
+def _no_url(instance_name: str | None) -> str:
+    if instance_name is None:
+        return "give a URL, such as sqlite:///sessions.db"
+    return f"no instance {instance_name!r} is registered; known: none"
+
+
+def create_storage(type_name: str, config: Mapping[str, Any] | None = None) -> IUnifiedStorage:
+    """A storage by type name and settings: ``create_storage("sqlite", {"path": "app.db"})``.
+
+    ``path`` or ``location`` stands for what follows the scheme in a URL; ``indexed``, ``clock`` and options as in
+    :func:`open_storage`.
+    """
+    settings = dict(config or {})
+    if "url" in settings:
+        url = str(settings.pop("url"))
+    else:
+        url = f"{type_name}://{settings.pop('location', '') or _as_location(settings.pop('path', None))}"
+    if parse_url(url).scheme != type_name:
+        raise StorageConfigurationError(f"the URL {redacted(url)!r} is not of type {type_name!r}")
+    return open_storage(url, **settings)
+
+
+def _as_location(path: str | None) -> str:
+    return "" if path is None else f"/{path}"
+
+
+def register_backend(type_name: str, factory: Factory) -> None:
+    """Make *factory* the backend of a URL scheme; ``factory(url, *, indexed, clock, **options)``."""
+    _registered[type_name] = factory
+
+
+def backend_names() -> list[str]:
+    """Every type of storage that can be opened: built in, registered, or installed by entry point."""
+    return sorted({*_BACKENDS, *_registered, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def _factory(scheme: str) -> Factory:
+    if scheme in _registered:
+        return _registered[scheme]
+    if scheme in _BACKENDS:
+        return _imported(scheme, *_BACKENDS[scheme])
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == scheme:
+            return point.load()  # type: ignore[no-any-return]  # the group's contract
+    known = backend_names()
+    raise StorageConfigurationError(
+        f"no backend for {scheme}://; known: {', '.join(known)}", details={"scheme": scheme, "known": known}
+    )
+
+
+def _imported(scheme: str, module: str, name: str, extra: str) -> Factory:
+    try:
+        factory: Factory = getattr(import_module(module), name)
+    except ImportError as error:
+        raise ImportError(f"pip install 'unified-storage[{extra}]' for {scheme}://") from error
+    return factory
+
+
+def indexed_paths(further: Mapping[str, Iterable[str]] | None) -> Indexed:
+    """The indexed paths by type: those of sessions, and *further* ones."""
+    named = {"session": [*SESSION_PATHS]}
+    for type_name, paths in (further or {}).items():
+        named.setdefault(checked_type(type_name), []).extend(paths)
+    return {type_name: frozenset(parse_path(path) for path in paths) for type_name, paths in named.items()}
+
+
+def number_option(options: dict[str, Any], name: str, default: float) -> float:
+    """Take a positive number out of *options*, where URL queries hold texts."""
+    given = options.pop(name, default)
+    try:
+        value = float(given)
+    except (TypeError, ValueError) as error:
+        raise StorageConfigurationError(f"{name} must be a number of seconds, not {given!r}") from error
+    if not value > 0:
+        raise StorageConfigurationError(f"{name} must be above 0, not {given!r}")
+    return value
+
+
+def refuse_unknown(options: Mapping[str, Any], scheme: str) -> None:
+    """Raise ``StorageConfigurationError`` for options that are left over."""
+    if options:
+        raise StorageConfigurationError(
+            f"{scheme}:// has no option {next(iter(options))!r}", details={"options": sorted(options)}
+        )

@@ -1,0 +1,271 @@
+"""Records: which fields they have, what may stand in them, and how an update changes them."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import randbits
+from typing import Any
+
+from unified_storage.clock import Clock
+from unified_storage.errors import StorageCapacityError, StorageValidationError
+from unified_storage.times import micros, moment
+from unified_storage.values import MAX_ENCODED, decode, encode
+
+FIELDS = (
+    "id",
+    "type",
+    "data",
+    "metadata",
+    "session_id",
+    "thread_id",
+    "version",
+    "created_at",
+    "updated_at",
+    "expires_at",
+)
+UPDATABLE = frozenset({"data", "metadata", "session_id", "thread_id", "expires_at"})
+MAX_ID_BYTES = 1024
+_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Delete:
+    """The sentinel ``DELETE``: as a value in ``update`` it deletes its key."""
+
+    def __repr__(self) -> str:
+        return "DELETE"
+
+    def __reduce__(self) -> str:
+        return "DELETE"
+
+
+DELETE = Delete()
+
+
+@dataclass(frozen=True, slots=True)
+class REPLACE:
+    """``REPLACE(value)``: as a value in ``update`` it replaces a mapping whole instead of merging into it."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A checked record on its way in: texts are encoded, times are microseconds since 1970 UTC."""
+
+    id: str
+    type: str
+    data: dict[str, Any]
+    metadata: dict[str, Any] | None
+    data_text: str
+    metadata_text: str | None
+    session_id: str | None
+    thread_id: str | None
+    version: int | None
+    created_at: int | None
+    updated_at: int | None
+    expires_at: int | None
+
+    def as_input(self) -> dict[str, Any]:
+        """The record again, as ``save`` takes it; unaffected by what became of the caller's dict."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "data": decode(self.data_text),
+            "metadata": None if self.metadata_text is None else decode(self.metadata_text),
+            "session_id": self.session_id,
+            "thread_id": self.thread_id,
+            "created_at": None if self.created_at is None else moment(self.created_at),
+            "expires_at": None if self.expires_at is None else moment(self.expires_at),
+        }
+
+    def as_record(self, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
+        """The record as a filter sees it (its documents are the caller's own: read, never kept)."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "data": self.data,
+            "metadata": self.metadata,
+            "session_id": self.session_id,
+            "thread_id": self.thread_id,
+            "version": version,
+            "created_at": moment(created_at),
+            "updated_at": moment(updated_at),
+            "expires_at": None if self.expires_at is None else moment(self.expires_at),
+        }
+
+
+def checked_record(data: Mapping[str, Any], *, path: str = "record") -> Draft:
+    """*data* as a draft, or ``StorageValidationError`` naming the place of the fault."""
+    if not isinstance(data, Mapping):
+        raise StorageValidationError(f"{path} must be a mapping, not {type(data).__name__}", details={"path": path})
+    unknown = [key for key in data if key not in FIELDS]
+    if unknown:
+        raise StorageValidationError(
+            f"unknown field {unknown[0]!r}", details={"path": f"{path}.{unknown[0]}", "fields": list(FIELDS)}
+        )
+    given_id = data.get("id")
+    record_id = new_id() if given_id is None or given_id == "" else checked_id(given_id, f"{path}.id")
+    document, metadata = data.get("data"), data.get("metadata")
+    if type(document) is not dict:
+        raise _wrong(f"{path}.data", "a dict", document)
+    if metadata is not None and type(metadata) is not dict:
+        raise _wrong(f"{path}.metadata", "a dict or None", metadata)
+    data_text = encode(document, path="data")
+    metadata_text = None if metadata is None else encode(metadata, path="metadata")
+    _check_size(record_id, data_text, metadata_text)
+    return Draft(
+        id=record_id,
+        type=checked_type(data.get("type"), f"{path}.type"),
+        data=document,
+        metadata=metadata,
+        data_text=data_text,
+        metadata_text=metadata_text,
+        session_id=checked_group(data.get("session_id"), f"{path}.session_id"),
+        thread_id=checked_group(data.get("thread_id"), f"{path}.thread_id"),
+        version=data.get("version"),
+        created_at=checked_time(data.get("created_at"), f"{path}.created_at"),
+        updated_at=checked_time(data.get("updated_at"), f"{path}.updated_at", ignored=True),
+        expires_at=checked_time(data.get("expires_at"), f"{path}.expires_at"),
+    )
+
+
+def checked_records(data_list: Iterable[Mapping[str, Any]]) -> list[Draft]:
+    """Every record of a batch as a draft; a refusal carries ``details["index"]`` and the id."""
+    drafts = []
+    for index, data in enumerate(data_list):
+        try:
+            drafts.append(checked_record(data, path=f"[{index}]"))
+        except (StorageValidationError, StorageCapacityError) as error:
+            error.details.setdefault("index", index)
+            if isinstance(data, Mapping):
+                error.details.setdefault("id", data.get("id"))
+            raise
+    return drafts
+
+
+def _check_size(record_id: str, data_text: str, metadata_text: str | None) -> None:
+    characters = len(data_text) + len(metadata_text or "")
+    if characters * 4 <= MAX_ENCODED:
+        return
+    size = len(data_text.encode()) + len((metadata_text or "").encode())
+    if size > MAX_ENCODED:
+        raise StorageCapacityError(
+            f"record {record_id!r} has {size} bytes encoded, more than {MAX_ENCODED}",
+            details={"id": record_id, "bytes": size, "limit": MAX_ENCODED},
+        )
+
+
+def _wrong(path: str, wanted: str, found: object) -> StorageValidationError:
+    return StorageValidationError(f"{path} must be {wanted}, not {type(found).__name__}", details={"path": path})
+
+
+def checked_id(id: object, path: str = "id") -> str:
+    """*id* when it can name a record: 1 to 1 024 bytes of UTF-8 without control characters."""
+    if type(id) is not str:
+        raise _wrong(path, "a str", id)
+    if id.isascii() and id.isprintable() and 0 < len(id) <= MAX_ID_BYTES:
+        return id
+    if id == "":
+        raise StorageValidationError(f"{path} must not be empty", details={"path": path})
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in id):
+        raise StorageValidationError(f"{path} has a control character or a lone surrogate", details={"path": path})
+    if len(id.encode()) > MAX_ID_BYTES:
+        raise StorageValidationError(f"{path} is longer than {MAX_ID_BYTES} bytes of UTF-8", details={"path": path})
+    return id
+
+
+def checked_type(type_name: object, path: str = "type") -> str:
+    """*type_name* when it can be a record's type: 1 to 64 of ``A-Za-z0-9_.-``."""
+    if type(type_name) is not str:
+        raise _wrong(path, "a str", type_name)
+    if not _TYPE.fullmatch(type_name):
+        raise StorageValidationError(f"{path} must be 1-64 of A-Z a-z 0-9 _ . -", details={"path": path})
+    return type_name
+
+
+def checked_group(id: object, path: str) -> str | None:
+    """A grouping column's value: None, or what can be an id."""
+    return None if id is None else checked_id(id, path)
+
+
+def checked_time(value: object, path: str, *, ignored: bool = False) -> int | None:
+    """An aware datetime as microseconds; None stays None. A field that ``save`` ignores is taken as it comes."""
+    if value is None:
+        return None
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
+            return micros(value)
+        except OverflowError as error:
+            raise StorageValidationError(f"{path} lies outside the years 1-9999", details={"path": path}) from error
+    if ignored:
+        return None
+    raise StorageValidationError(f"{path} must be an aware datetime or None", details={"path": path})
+
+
+def is_system(type_name: str) -> bool:
+    """Whether records of this type are bookkeeping, seen only by those who name the type."""
+    return type_name.startswith("_")
+
+
+def now_micros(clock: Clock) -> int:
+    """The clock's time as microseconds; a naive clock is a fault of the configuration."""
+    now = clock()
+    if now.utcoffset() is None:
+        raise StorageValidationError("the clock must give aware datetimes", details={"path": "clock"})
+    return micros(now)
+
+
+def updated_record(stored: Mapping[str, Any], updates: Mapping[str, Any]) -> dict[str, Any]:
+    """*stored* (a whole record, ours to change) with *updates* merged in."""
+    if not isinstance(updates, Mapping):
+        raise _wrong("updates", "a mapping", updates)
+    for name in updates:
+        if name not in UPDATABLE:
+            raise StorageValidationError(
+                f"update cannot change {name!r}", details={"path": f"updates.{name}", "fields": sorted(UPDATABLE)}
+            )
+    record = dict(stored)
+    for name, value in updates.items():
+        changed = _merged_value(record.get(name), value)
+        record[name] = None if changed is DELETE else changed
+    return record
+
+
+def _merged_value(stored: Any, value: Any) -> Any:
+    if isinstance(value, REPLACE):
+        return value.value
+    if type(value) is not dict:
+        return value
+    return merged(stored if type(stored) is dict else {}, value)
+
+
+def merged(stored: dict[str, Any], updates: Mapping[str, Any]) -> dict[str, Any]:
+    """*stored* with *updates* deep-merged: mappings merge, anything else replaces, ``DELETE`` deletes."""
+    result = dict(stored)
+    for key, value in updates.items():
+        changed = _merged_value(result.get(key), value)
+        if changed is DELETE:
+            result.pop(key, None)
+        else:
+            result[key] = changed
+    return result
+
+
+def new_id() -> str:
+    """A new UUIDv7: ids made later sort later."""
+    maker = getattr(uuid, "uuid7", None)
+    if maker is not None:
+        return str(maker())
+    milliseconds = time.time_ns() // 1_000_000
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | randbits(12) << 64 | 0b10 << 62 | randbits(62)))
+
+
+def later(now: int, stored: int) -> int:
+    """The ``updated_at`` that follows *stored*: the clock, but never earlier than one microsecond after it."""
+    return max(now, stored + 1)

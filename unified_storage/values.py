@@ -1,0 +1,168 @@
+"""What goes into a storage comes out: the exact text of a value, and the value of a text.
+
+JSON types stand as themselves. ``bytes``, ``datetime``, ``date``, ``Decimal``, ``UUID``, ``tuple``, ``set``, NaN and
+the infinities are written as ``{"$type": "bytes", "value": "AP8="}``; a mapping that has a key ``$type`` itself is
+wrapped as ``{"$type": "dict", "value": {...}}``. Anything else is refused with its path. Reading builds data and runs
+nothing.
+
+Not kept: a time zone's name (the offset is), the payload of a float NaN, and ``UUID.is_safe``.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from unified_storage.tagged import MAX_DEPTH, SCALAR_TAGS, TAG, too_deep, untagged
+from unified_storage.text import MAX_DIGITS, MAX_ENCODED, exact_text, over_limit, parsed
+
+__all__ = ["MAX_DEPTH", "MAX_ENCODED", "Value", "copied", "decode", "encode", "equal"]
+
+Value = Any
+"""JSON types, and those named above, nested at will."""
+
+_NATIVE = frozenset({dict, list, str, int, float, bool, type(None)})
+_STR = frozenset({str})
+_flat = chain.from_iterable
+_MAX_NODES = (MAX_ENCODED + 1) // 2
+"""n values take at least 2n - 1 bytes, so more of them than this cannot fit."""
+
+
+def encode(value: object, *, path: str = "data") -> str:
+    """The exact JSON text of *value*: compact, keys in their order, always encodable as UTF-8.
+
+    The text of an element is the same alone and inside its document, and equal values with equal key order have equal
+    texts.
+
+    Args:
+        path: what the value is called in errors.
+    Raises:
+        StorageValidationError: something in it cannot be kept exactly (other types and subclasses, keys that are no
+            strings, more than ``MAX_DEPTH`` levels, integers of over 4300 digits, a value inside itself);
+            ``error.path`` names the place.
+        StorageCapacityError: the text is over ``MAX_ENCODED`` bytes.
+    """
+    fast = _native_text(value, path)
+    return exact_text(value, path) if fast is None else fast
+
+
+def decode(text: str | bytes) -> Value:
+    """The value whose :func:`encode` gave *text*: same types, same content, nothing shared with an earlier answer.
+
+    Raises:
+        StorageIntegrityError: not JSON, not UTF-8, an unknown or malformed ``$type``, or nested too deeply.
+    """
+    tree = parsed(text)
+    return untagged(tree) if _holds_tags(tree) else tree
+
+
+def copied(value: Value) -> Value:
+    """A copy that shares nothing with *value*; raises as :func:`encode` does."""
+    return decode(encode(value))
+
+
+def equal(left: Value, right: Value) -> bool:
+    """Whether two storable values have the same types and content, to the leaves.
+
+    ``True`` is not ``1``, ``1`` is not ``1.0``, ``-0.0`` is not ``0.0``, a tuple is not a list; NaN equals NaN; the
+    order of keys does not count; datetimes are equal in instant *and* offset.
+    """
+    pairs = [(left, right)]
+    while pairs:
+        one, other = pairs.pop()
+        if one is other:
+            continue
+        kind = type(one)
+        if kind is not type(other):
+            return False
+        if kind is dict:
+            if one.keys() != other.keys():
+                return False
+            pairs.extend((item, other[key]) for key, item in one.items())
+        elif kind is list or kind is tuple:
+            if len(one) != len(other):
+                return False
+            pairs.extend(zip(one, other, strict=True))
+        elif not _same_leaf(one, other):
+            return False
+    return True
+
+
+def _same_leaf(one: Value, other: Value) -> bool:
+    kind = type(one)
+    if kind is float:
+        return repr(one) == repr(other)  # tells -0.0 from 0.0 and takes every NaN for the same
+    if kind is set:
+        return sorted(map(encode, one)) == sorted(map(encode, other))
+    if kind in SCALAR_TAGS:
+        return SCALAR_TAGS[kind](one) == SCALAR_TAGS[kind](other)
+    return bool(one == other)
+
+
+def _native_text(value: object, path: str) -> str | None:
+    """The text where all of *value* is plain JSON and msgspec writes it exactly, else None."""
+    # With another limit for digits than Python's own, what can be written here could not be read elsewhere.
+    if sys.get_int_max_str_digits() != MAX_DIGITS or not _is_native(value, path):
+        return None
+    try:
+        encoded = msgspec.json.encode(value)
+    except (ValueError, RecursionError):  # lone surrogates, a huge integer, a caller deep in calls of its own
+        return None
+    if len(encoded) > MAX_ENCODED:
+        raise over_limit(path, len(encoded))
+    return encoded.decode()
+
+
+def _is_native(value: object, path: str) -> bool:
+    """Whether *value* is exact JSON types, finite floats and string keys other than ``$type``, within the depth limit.
+
+    It looks at all values of one level at a time, which leaves the loops over them to C.
+    """
+    level: list[Any] = [value]
+    nodes = 1
+    for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _NATIVE:
+            return False
+        if float in kinds and not all(isfinite(item) for item in level if type(item) is float):
+            return False
+        maps = [item for item in level if type(item) is dict] if dict in kinds else []
+        names = [*_flat(maps)]
+        if not _STR.issuperset(map(type, names)) or TAG in names:
+            return False
+        lists = [item for item in level if type(item) is list] if list in kinds else []
+        nodes += len(names) + sum(map(len, lists))
+        if nodes > _MAX_NODES:
+            return _refused_unless_endless(level, path)
+        level = [*_flat(map(dict.values, maps)), *_flat(lists)]
+        if not level:
+            return True
+    return False
+
+
+def _refused_unless_endless(level: list[Any], path: str) -> bool:
+    # A few objects that hold each other many times over are as large as what they spell out.
+    for _ in range(MAX_DEPTH + 1):
+        distinct = {id(item): item for item in level if type(item) in (dict, list)}.values()
+        if not distinct:
+            raise over_limit(path)
+        level = [*_flat(item.values() if type(item) is dict else item for item in distinct)]
+    return False  # it contains itself
+
+
+def _holds_tags(tree: Any) -> bool:
+    """Whether a mapping of *tree*, fresh from the parser, has a key ``$type``; StorageIntegrityError if too deep."""
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        maps = [item for item in level if type(item) is dict]
+        if TAG in _flat(maps):
+            return True
+        lists = [item for item in level if type(item) is list]
+        level = [*_flat(map(dict.values, maps)), *_flat(lists)]
+        if not level:
+            return False
+    raise too_deep()

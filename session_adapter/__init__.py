@@ -1,0 +1,1 @@
+"""Sessions on any storage: their documents, histories, states, and the views that read and write them."""

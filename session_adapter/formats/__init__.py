@@ -1,0 +1,80 @@
+"""The formats that session documents and history entries have: one file each, pure functions, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from session_adapter.formats.canonical import BARE, CANONICAL
+from session_adapter.formats.format import Event, Format, SessionBundle
+from session_adapter.formats.legacy_files import G0, G1, G2, G3
+from session_adapter.formats.places import Document
+from unified_storage.errors import StorageValidationError
+
+__all__ = [
+    "BARE",
+    "CANONICAL",
+    "FORMATS",
+    "G0",
+    "G1",
+    "G2",
+    "G3",
+    "Event",
+    "Format",
+    "SessionBundle",
+    "by_name",
+    "detect",
+    "entry_body",
+    "entry_event",
+]
+
+# A document is of the first format that recognises it; `bare` recognises all that is left.
+FORMATS: tuple[Format, ...] = (
+    CANONICAL,
+    G3,
+    G0,
+    G2,
+    G1,
+    BARE,
+)
+_BY_NAME = {format.name: format for format in FORMATS}
+_WRAPPED = {"format", "value"}
+
+
+def detect(document: Document) -> Format:
+    """The format of *document*: always one, `bare` when nothing in it is known."""
+    return next(format for format in FORMATS if format.recognises is not None and format.recognises(document))
+
+
+def by_name(name: str) -> Format:
+    """The format called *name*.
+
+    Raises:
+        StorageValidationError: there is no such format.
+    """
+    if name not in _BY_NAME:
+        known = ", ".join(_BY_NAME)
+        raise StorageValidationError(f"no format {name!r}; known are {known}", details={"format": name})
+    return _BY_NAME[name]
+
+
+def entry_body(format: Format, value: Any) -> Any:
+    """What the log keeps of *value*, an entry in the form of *format*: canonical as it is, any other with its name."""
+    own_form = format in (CANONICAL, BARE)
+    # An event that looks like a wrapping is wrapped itself, or it would be read as something else.
+    return value if own_form and not _is_wrapped(value) else {"format": format.name, "value": value}
+
+
+def entry_event(body: Any) -> Event | None:
+    """The event that the log entry *body* is: flat fields as its own format gives them.
+
+    None for a body that is no event: no object, or one in a format unknown here.
+    """
+    if not _is_wrapped(body):
+        return CANONICAL.to_event(body)
+    format = _BY_NAME.get(body["format"])
+    return None if format is None else format.to_event(body["value"])
+
+
+def _is_wrapped(body: Any) -> bool:
+    return isinstance(body, Mapping) and body.keys() == _WRAPPED and isinstance(body["format"], str)

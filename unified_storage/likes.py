@@ -39,7 +39,7 @@ def _compiled(pattern: str, fold: bool) -> re.Pattern[str]:
     else:
         # The leftmost place of each run is never a worse choice than a later one, so a run once found is
         # final (atomic): without this, "%a%a%a%b" would try every combination of places.
-        found = "".join(f"(?>.*?{run})" for run in middle[:-1])
+        found = "".join(f"(?>.*?{run})" for run in middle[:-1] if run)
         written = f"{head}{found}.*{middle[-1]}"
     flags = re.DOTALL | (re.IGNORECASE | re.ASCII if fold else re.NOFLAG)
     return re.compile(written, flags)
@@ -47,11 +47,10 @@ def _compiled(pattern: str, fold: bool) -> re.Pattern[str]:
 
 def _runs(pattern: str) -> list[str]:
     """Regular expressions of fixed length for what stands between the ``%`` signs."""
-    runs = [""]
+    groups: list[list[str]] = [[]]
     for escaped, plain in _TOKEN.findall(pattern):
         if plain == "%":
-            runs.append("")
+            groups.append([])
         else:
-            runs[-1] += "." if plain == "_" else re.escape(escaped or plain)
-    # "%%" is "%": empty runs in the middle say nothing.
-    return runs[:1] + [run for run in runs[1:-1] if run] + (runs[-1:] if len(runs) > 1 else [])
+            groups[-1].append("." if plain == "_" else re.escape(escaped or plain))
+    return ["".join(group) for group in groups]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from unified_storage.paths import MISSING
-from unified_storage.scalars import is_nan, kind_of
+from unified_storage.scalars import exact_decimal, is_nan, kind_of
 from unified_storage.times import micros
 
 KEY_LIMIT = 512
@@ -58,7 +58,7 @@ def _number_key(value: int | float | Decimal) -> bytes:
     """Sign, then the exponent, then two decimal digits a byte; all of it mirrored for negative numbers."""
     if is_nan(value):
         return _NAN
-    exact = Decimal(value)
+    exact = exact_decimal(value)
     if exact.is_infinite():
         return _LOWEST if exact.is_signed() else _HIGHEST
     if not exact:

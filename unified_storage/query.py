@@ -211,4 +211,4 @@ class _Parser:
     def _all_params_used(self) -> None:
         unused = [repr(name) for name in self._params if name not in self._used]
         if unused:
-            raise self._next.refused(f"the query does not use params {', '.join(unused)}")
+            raise self._tokens[-1].refused(f"the query does not use params {', '.join(unused)}")

@@ -65,6 +65,12 @@ def compared(left: Any, right: Any) -> int | None:
         # Two datetimes that share a zone object would compare by wall clock, blind to a repeated hour.
         left, right = micros(left), micros(right)
     elif kind == "number" and (type(left) is Decimal or type(right) is Decimal):
-        # Mixed with a float, a Decimal may trap; between two Decimals comparison is exact and never signals.
-        left, right = Decimal(left), Decimal(right)
+        left, right = exact_decimal(left), exact_decimal(right)
     return int(left > right) - int(left < right)
+
+
+def exact_decimal(number: int | float | Decimal) -> Decimal:
+    """*number* without loss, whatever traps the caller's decimal context has set."""
+    if isinstance(number, float):
+        return Decimal.from_float(number)  # noqa: FURB164  # the constructor asks the context whether it may
+    return Decimal(number)

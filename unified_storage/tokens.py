@@ -13,17 +13,18 @@ _CONSTANTS = {"TRUE": True, "FALSE": False, "NULL": None}
 _JOINTS = {"WHERE", "AND", "OR", "NOT", "IN", "LIKE", "IS", "CONTAINS", "EXISTS", "ORDER", "BY", "LIMIT"}
 _KEYWORDS = _JOINTS | _CONSTANTS.keys()
 _NAME = r"[^\W\d]\w*"
-_QUOTED = r'"(?:[^"]|"")*+"'
+# A quote that is followed by another one is part of the text, never its end.
+_QUOTED = r'"[^"]*(?:""[^"]*)*"(?!")'
+_SPACE = re.compile(r"\s*")
 _TOKEN = re.compile(
     rf"""
-    \s*+ (?:
-        (?P<path> (?:{_NAME}|{_QUOTED}) (?:\.(?:\w+|{_QUOTED}))*+ )
-      | (?P<text> '(?:[^']|'')*+' )
+        (?P<path> (?:{_NAME}|{_QUOTED}) (?:\.(?:\w+|{_QUOTED}))* )
+      | (?P<text> '[^']*(?:''[^']*)*'(?!') )
       | (?P<param> :{_NAME} )
       | (?P<number> [+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)? (?![\w.]) )
       | (?P<sign> != | <= | >= | [=<>(),-] )
       | (?P<end> \Z )
-    )""",
+    """,
     re.VERBOSE,
 )
 _PART = re.compile(rf"{_QUOTED}|\w+")
@@ -68,21 +69,22 @@ def tokens_of(text: str) -> list[Token]:
     tokens: list[Token] = []
     place = 0
     while not tokens or tokens[-1].kind != "end":
-        found = _TOKEN.match(text, place)
-        if found is None:
-            start = place + len(text[place:]) - len(text[place:].lstrip())
-            raise Token("unknown", "", text[start], start).refused(f"unexpected {text[start]!r}")
-        tokens.append(_token(found))
-        place = found.end()
+        tokens.append(_token(text, place))
+        place = tokens[-1].offset + len(tokens[-1].text)
     return tokens
 
 
-def _token(found: re.Match[str]) -> Token:
-    kind = str(found.lastgroup)
-    text, offset = found[kind], found.start(kind)
-    if kind == "path" and text.upper() in _KEYWORDS:
-        return Token("keyword", text.upper(), text, offset)
-    return Token(kind, {"sign": text, "end": "end"}.get(kind, ""), text, offset)
+def _token(text: str, place: int) -> Token:
+    space = _SPACE.match(text, place)
+    offset = place if space is None else space.end()
+    found = _TOKEN.match(text, offset)
+    if found is None:
+        raise Token("unknown", "", text[offset], offset).refused(f"unexpected {text[offset]!r}")
+    kind, written = str(found.lastgroup), found[0]
+    # upper() alone would make a keyword of letters that only look like one, such as a dotless i.
+    if kind == "path" and written.isascii() and written.upper() in _KEYWORDS:
+        return Token("keyword", written.upper(), written, offset)
+    return Token(kind, {"sign": written, "end": "end"}.get(kind, ""), written, offset)
 
 
 def path_of(token: Token) -> Path:

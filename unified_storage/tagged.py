@@ -114,7 +114,8 @@ def _form(node: dict[str, Any]) -> tuple[str, Any]:
     tag: Any = node[TAG]
     inner: Any = node.get("value")
     if type(tag) is not str or not (tag in _INNER or tag in _SCALAR_READERS):
-        raise StorageIntegrityError("unknown $type", details={"tag": str(tag)[:64]})
+        name = tag[:64] if type(tag) is str else f"a {type(tag).__name__}"
+        raise StorageIntegrityError(f"unknown $type: {name}", details={"tag": name})
     fits = len(node) == 2 and type(inner) is _INNER.get(tag, str)
     if fits and tag == "dict":
         fits = TAG in inner

@@ -230,7 +230,7 @@ def parsed(text: str | bytes) -> Any:
 def _parsed_with_care(text: str | bytes) -> Any:
     """The standard library reads lone surrogates and long negative integers, which msgspec does not."""
     try:
-        unicode = text.decode() if isinstance(text, bytes) else text
+        unicode = (text if isinstance(text, bytes) else text.encode()).decode()
         if _levels(unicode) > _MAX_JSON_DEPTH:
             raise too_deep()
         try:
@@ -243,7 +243,7 @@ def _parsed_with_care(text: str | bytes) -> Any:
 
 
 def _load(text: str) -> Any:
-    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_int_within_limit)
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -254,6 +254,12 @@ def _finite(text: str) -> float:
     if isfinite(value := float(text)):
         return value
     raise ValueError("a number out of range")
+
+
+def _int_within_limit(text: str) -> int:
+    if len(text.lstrip("-")) > MAX_DIGITS:  # also where this process has lifted Python's limit
+        raise ValueError(f"an integer of more than {MAX_DIGITS} digits")
+    return int(text)
 
 
 def _levels(text: str) -> int:

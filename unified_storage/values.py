@@ -135,12 +135,12 @@ def _is_native(value: object, path: str) -> bool:
         if not _STR.issuperset(map(type, names)) or TAG in names:
             return False
         lists = [item for item in level if type(item) is list] if list in kinds else []
+        if not maps and not lists:
+            return True
         nodes += len(names) + sum(map(len, lists))
         if nodes > _MAX_NODES:
             return _refused_unless_endless(level, path)
         level = [*_flat(map(dict.values, maps)), *_flat(lists)]
-        if not level:
-            return True
     return False
 
 
@@ -162,7 +162,7 @@ def _holds_tags(tree: Any) -> bool:
         if TAG in _flat(maps):
             return True
         lists = [item for item in level if type(item) is list]
-        level = [*_flat(map(dict.values, maps)), *_flat(lists)]
-        if not level:
+        if not maps and not lists:
             return False
+        level = [*_flat(map(dict.values, maps)), *_flat(lists)]
     raise too_deep()

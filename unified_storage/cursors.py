@@ -76,7 +76,7 @@ def _cursor(place: bytes) -> Cursor:
                 return Cursor(bytes.fromhex(key), id, type)
             case [str(key), str(id), str(type)]:
                 return Cursor(key, id, type)
-            case [int(key), str(id), str(type)] if key in _WHOLE and not isinstance(key, bool):
+            case [int(key), str(id), str(type)] if key in _WHOLE:
                 return Cursor(key, id, type)
     except (ValueError, RecursionError) as error:
         raise StorageValidationError("the cursor is damaged") from error

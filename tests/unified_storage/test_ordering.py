@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, FloatOperation, localcontext
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import assume, given
@@ -282,6 +283,22 @@ def test_a_cursor_is_refused_with_other_filters(other: dict[str, Any]) -> None:
     text = write_cursor(CURSOR, BY_TIME, parse_filters({"data.n": 1}))
     with pytest.raises(StorageValidationError):
         read_cursor(text, BY_TIME, parse_filters(other))
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (NOON.date(), NOON.date() + timedelta(days=1)),
+        (UUID(int=1), UUID(int=2)),
+        (b"a", b"b"),
+        ("a", "b"),
+        (NOON, None),
+    ],
+)
+def test_a_cursor_is_refused_with_another_value_of_any_type(value: Any, other: Any) -> None:
+    text = write_cursor(CURSOR, BY_TIME, parse_filters({"data.x": value}))
+    with pytest.raises(StorageValidationError):
+        read_cursor(text, BY_TIME, parse_filters({"data.x": other}))
 
 
 @pytest.mark.parametrize("order", ["updated_at", "-created_at", "-id", "-metadata.status"])

@@ -137,6 +137,8 @@ def test_params_that_are_no_mapping_are_refused() -> None:
         ("id == 'a'", 4),
         ("id <> 'a'", 4),
         ("id = 'a", 5),
+        ("id = 'a''b", 5),
+        ('data."a""b = 1', 4),
         ("id = 'a' 'b'", 9),
         ('id = "a"', 5),
         ("id = 'a' AND", 12),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ TAG = "$type"
 MAX_DEPTH = 256
 """Levels of mappings, lists, tuples and sets in a value; the outermost is the first."""
 
+_LOCAL_LENGTH = len("2026-01-02T03:04:05.000006")
 _SPLIT_PAIR = re.compile(r"(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 
 
@@ -39,8 +40,15 @@ def _datetime_form(value: datetime) -> tuple[str, str]:
 
 
 def _read_datetime(text: str) -> datetime:
-    value = datetime.fromisoformat(text)
-    return value if value.utcoffset() else value.replace(tzinfo=value.tzinfo and UTC)
+    local, offset = datetime.fromisoformat(text[:_LOCAL_LENGTH]), text[_LOCAL_LENGTH:]
+    return local.replace(tzinfo=_zone(offset)) if offset else local
+
+
+def _zone(text: str) -> timezone:
+    # Read here, since datetime.fromisoformat takes an offset of less than a second for UTC.
+    span = time.fromisoformat(text[1:])
+    offset = timedelta(hours=span.hour, minutes=span.minute, seconds=span.second, microseconds=span.microsecond)
+    return timezone(-offset if text[0] == "-" else offset)
 
 
 SCALAR_TAGS: dict[type, Callable[[Any], tuple[str, str]]] = {

@@ -11,6 +11,7 @@ Not kept: a time zone's name (the offset is), the payload of a float NaN, and ``
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from itertools import chain
 from math import isfinite
 from typing import Any
@@ -26,6 +27,7 @@ Value = Any
 """JSON types, and those named above, nested at will."""
 
 _NATIVE = frozenset({dict, list, str, int, float, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
 _flat = chain.from_iterable
 _MAX_NODES = (MAX_ENCODED + 1) // 2
@@ -47,7 +49,10 @@ def encode(value: object, *, path: str = "data") -> str:
         StorageCapacityError: the text is over ``MAX_ENCODED`` bytes.
     """
     fast = _native_text(value, path)
-    return exact_text(value, path) if fast is None else fast
+    if fast is not None:
+        return fast
+    _check_spelled_out(value, path)
+    return exact_text(value, path)
 
 
 def decode(text: str | bytes) -> Value:
@@ -106,7 +111,7 @@ def _same_leaf(one: Value, other: Value) -> bool:
 def _native_text(value: object, path: str) -> str | None:
     """The text where all of *value* is plain JSON and msgspec writes it exactly, else None."""
     # With another limit for digits than Python's own, what can be written here could not be read elsewhere.
-    if sys.get_int_max_str_digits() != MAX_DIGITS or not _is_native(value, path):
+    if sys.get_int_max_str_digits() != MAX_DIGITS or not _is_native(value):
         return None
     try:
         encoded = msgspec.json.encode(value)
@@ -117,7 +122,7 @@ def _native_text(value: object, path: str) -> str | None:
     return encoded.decode()
 
 
-def _is_native(value: object, path: str) -> bool:
+def _is_native(value: object) -> bool:
     """Whether *value* is exact JSON types, finite floats and string keys other than ``$type``, within the depth limit.
 
     It looks at all values of one level at a time, which leaves the loops over them to C.
@@ -139,19 +144,39 @@ def _is_native(value: object, path: str) -> bool:
             return True
         nodes += len(names) + sum(map(len, lists))
         if nodes > _MAX_NODES:
-            return _refused_unless_endless(level, path)
+            return False
         level = [*_flat(map(dict.values, maps)), *_flat(lists)]
     return False
 
 
-def _refused_unless_endless(level: list[Any], path: str) -> bool:
-    # A few objects that hold each other many times over are as large as what they spell out.
+def _check_spelled_out(value: object, path: str) -> None:
+    """Refuse a few objects that hold each other so many times over that their text could never fit.
+
+    One that contains itself is left to the writer, which names the place.
+    """
+    level: list[Any] = [value]
+    nodes = 1
     for _ in range(MAX_DEPTH + 1):
-        distinct = {id(item): item for item in level if type(item) in (dict, list)}.values()
+        holders = [item for item in level if type(item) in _CONTAINERS]
+        nodes += sum(map(len, holders))
+        if nodes > _MAX_NODES:
+            if _ends(holders):
+                raise over_limit(path)
+            return
+        level = _below(holders)
+
+
+def _ends(holders: list[Any]) -> bool:
+    for _ in range(MAX_DEPTH + 1):
+        distinct = {id(item): item for item in holders if type(item) in _CONTAINERS}
         if not distinct:
-            raise over_limit(path)
-        level = [*_flat(item.values() if type(item) is dict else item for item in distinct)]
-    return False  # it contains itself
+            return True
+        holders = _below(distinct.values())
+    return False
+
+
+def _below(holders: Iterable[Any]) -> list[Any]:
+    return [*_flat(item.values() if type(item) is dict else item for item in holders)]
 
 
 def _holds_tags(tree: Any) -> bool:

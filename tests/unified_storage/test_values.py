@@ -81,6 +81,7 @@ STORABLE: list[Any] = [
     *(date(1, 1, 1), date(9999, 12, 31)),
     *(datetime(2026, 3, 1, 12), datetime(2026, 10, 25, 2, 30, fold=1), datetime.min, datetime.max),
     *(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 1, 2, 3, 4, INDIA), datetime(1, 1, 1, tzinfo=ODD_ZONE)),
+    *(datetime(2026, 1, 1, tzinfo=timezone(timedelta(microseconds=offset))) for offset in (1, -1, 999_999, -999_999)),
     *(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23, minutes=-59))),),
     *map(
         Decimal, ["0", "-0", "0E+3", "1.10", "1E+400", "1E-400", "NaN", "-sNaN123", "Infinity", "-Infinity", "9" * 99]
@@ -248,11 +249,16 @@ def test_values_that_hold_each_other_are_refused_however_many_they_are() -> None
     with pytest.raises(StorageValidationError) as caught:
         encode(parent)
     assert caught.value.path == "data.children[0].parent"
+    with pytest.raises(StorageValidationError) as caught:
+        encode([b"not plain", (parent,)])
+    assert caught.value.path == "data[1][0].children[0].parent"
 
 
 def test_a_small_object_that_spells_out_huge_is_over_the_limit_at_once() -> None:
-    with pytest.raises(StorageCapacityError):
-        encode(nested(200, lambda value: [value, value], 1))
+    huge = nested(200, lambda value: [value, value], 1)
+    for document in (huge, [b"", huge], nested(100, lambda value: (value, {"a": value}), None)):
+        with pytest.raises(StorageCapacityError):
+            encode(document)
     shared = [1, 2]
     assert decode(encode([shared, shared])) == [[1, 2], [1, 2]]
 
@@ -345,7 +351,8 @@ MISSHAPEN: list[Any] = [
 ]
 BAD_INSIDE: dict[str, list[Any]] = {
     "bytes": ["AP8", "AP9=", "A P8=", "é", 1, None, []],
-    "datetime": ["", "2026", "2026-01-01T00:00:00Z", "2026-13-01T00:00:00.000000", "2026-01-01T00:00:00.000000+99:00"],
+    "datetime": ["", "2026", "2026-01-01T00:00:00Z", "2026-13-01T00:00:00.000000", "2026-01-01T00:00:00.000000+99:00"]
+    + [f"2026-01-01T00:00:00.000000{zone}" for zone in ("Z", "+", "+00", "+0000", "-00:00", "*01:00", "+01:00+01:00")],
     "folded-datetime": ["2026-01-01T00:00:00.000000+01:00", "x"],
     "date": ["20260101", "2026-02-30", "2026-01-01T00:00:00", 5],
     "decimal": ["", "1_0", " 1", "1e5", "x", "1E+99999999999999999999", 1],
@@ -426,7 +433,9 @@ documents = st.recursive(
 )
 plain_documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5).filter("$type".__ne__), inner, max_size=4)
+    ),
 )
 
 

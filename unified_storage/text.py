@@ -231,6 +231,7 @@ def _parsed_with_care(text: str | bytes) -> Any:
     """The standard library reads lone surrogates and long negative integers, which msgspec does not."""
     try:
         unicode = (text if isinstance(text, bytes) else text.encode()).decode()
+        # Counted first, so that damage cannot reach the C stack, whose guard differs between Python versions.
         if _levels(unicode) > _MAX_JSON_DEPTH:
             raise too_deep()
         try:

@@ -223,6 +223,13 @@ def test_256_levels_are_kept_and_257_are_refused(wrap: Callable[[Any], Any]) -> 
             encode(too_deep)
 
 
+def test_a_set_and_the_tuples_in_it_count_as_levels() -> None:
+    deepest = {nested(MAX_DEPTH - 1, WRAPS["tuple"], 1)}
+    assert same(decode(encode(deepest)), deepest)
+    with pytest.raises(StorageValidationError, match="deeper than 256 levels"):
+        encode([deepest])
+
+
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
 def test_depth_does_not_depend_on_how_deep_in_calls_the_caller_is(wrap: Callable[[Any], Any]) -> None:
     value = nested(MAX_DEPTH, wrap, -0.0)
@@ -254,11 +261,17 @@ def test_values_that_hold_each_other_are_refused_however_many_they_are() -> None
     assert caught.value.path == "data[1][0].children[0].parent"
 
 
-def test_a_small_object_that_spells_out_huge_is_over_the_limit_at_once() -> None:
+def test_a_small_object_that_spells_out_huge_is_over_the_limit_before_any_of_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(values, "exact_text", lambda *_: pytest.fail("it was written"))
     huge = nested(200, lambda value: [value, value], 1)
     for document in (huge, [b"", huge], nested(100, lambda value: (value, {"a": value}), None)):
         with pytest.raises(StorageCapacityError):
             encode(document)
+
+
+def test_a_value_that_appears_twice_comes_back_twice() -> None:
     shared = [1, 2]
     assert decode(encode([shared, shared])) == [[1, 2], [1, 2]]
 

@@ -1,0 +1,43 @@
+"""What a storage asks of an engine: to carry out steps, alone or in an open transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from unified_storage.backends.sql.dialect import Dialect
+from unified_storage.backends.sql.statements import Steps
+
+T = TypeVar("T")
+StepsOf = Callable[[], Steps[T]]
+
+
+class EngineTransaction(Protocol):
+    """One open transaction of an engine."""
+
+    async def run(self, steps: StepsOf[T]) -> T: ...
+
+    async def commit(self) -> None: ...
+
+    async def rollback(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Carries out steps; every error that leaves it is one of ours."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    async def read(self, steps: StepsOf[T], timeout: float) -> T:
+        """Run steps that change nothing, on one consistent state."""
+
+    async def write(self, steps: StepsOf[T], timeout: float) -> T:
+        """Run steps in a transaction of their own, committed when this returns."""
+
+    async def begin(self, before: StepsOf[None], timeout: float) -> EngineTransaction:
+        """Open a transaction and run *before* in it; it ends by itself some time after *timeout* seconds."""
+
+    async def facts(self) -> dict[str, Any]:
+        """What a health check shows of the engine."""
+
+    async def close(self) -> None: ...

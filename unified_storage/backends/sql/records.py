@@ -1,0 +1,242 @@
+"""Saving, loading, updating and deleting one record, as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unified_storage.arguments import check_version
+from unified_storage.backends.sql.statements import Row, Steps
+from unified_storage.backends.sql.store import Store
+from unified_storage.errors import StorageValidationError
+from unified_storage.interface import Record
+from unified_storage.record import Draft, checked_record, is_system, later, updated_record
+from unified_storage.times import moment
+from unified_storage.values import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The part of a record that every verb looks at; times in microseconds."""
+
+    n: int
+    id: str
+    type: str
+    version: int
+    created_at: int
+    updated_at: int
+    expires_at: int | None
+
+    def lives(self, now: int) -> bool:
+        return self.expires_at is None or self.expires_at > now
+
+
+def shown(row: Row, data: str | None) -> Record:
+    """A record to hand out, of the columns ``id type session_id thread_id version`` times ``metadata``."""
+    id, type_name, session_id, thread_id, version, created_at, updated_at, expires_at, metadata = row
+    record = {
+        "id": id,
+        "type": type_name,
+        "data": None if data is None else decode(data),
+        "metadata": None if metadata is None else decode(metadata),
+        "session_id": session_id,
+        "thread_id": thread_id,
+        "version": version,
+        "created_at": moment(created_at),
+        "updated_at": moment(updated_at),
+        "expires_at": None if expires_at is None else moment(expires_at),
+    }
+    if data is None:
+        del record["data"]
+    return record
+
+
+def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
+    """The head of one record, living or expired."""
+    rows = yield store.statements.head(id=id, type=type_name)
+    return Head(*rows[0]) if rows else None
+
+
+def living_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
+    """The head of a living record; two types under one id need a type."""
+    if type_name is None:
+        rows = yield store.statements.heads(id=id)
+        return only_one([Head(*row) for row in rows], store.now())
+    found = yield from head(store, id, type_name)
+    return found if found is not None and found.lives(store.now()) else None
+
+
+def only_one(heads: list[Head], now: int) -> Head | None:
+    living = [head for head in heads if head.lives(now) and not is_system(head.type)]
+    if len(living) > 1:
+        id = living[0].id
+        raise StorageValidationError(
+            f"several types share the id {id!r}: say which", details={"id": id, "types": [head.type for head in living]}
+        )
+    return living[0] if living else None
+
+
+def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
+    row = yield from _whole(store, id, type_name)
+    return None if row is None else shown(row[1:-1], row[-1])
+
+
+def _whole(store: Store, id: str, type_name: str | None) -> Steps[Row | None]:
+    """The row of a living record with its document."""
+    if type_name is None:
+        rows = yield store.statements.load_any(id=id)
+        rows = [row for row in rows if not is_system(row[2])]
+    else:
+        rows = yield store.statements.load(id=id, type=type_name)
+    now = store.now()
+    living = [row for row in rows if row[8] is None or row[8] > now]
+    if len(living) > 1:
+        raise StorageValidationError(
+            f"several types share the id {id!r}: say which", details={"id": id, "types": [row[2] for row in living]}
+        )
+    return living[0] if living else None
+
+
+def exists(store: Store, id: str, type_name: str | None) -> Steps[bool]:
+    found = yield from living_head(store, id, type_name)
+    return found is not None
+
+
+def save(store: Store, draft: Draft, expected_version: int | None = None) -> Steps[str]:
+    stored = yield from head(store, draft.id, draft.type)
+    now = store.now()
+    if stored is not None and not stored.lives(now):
+        check_version(expected_version, 0, draft.id)
+        yield from drop(store, stored.n)
+        stored = None
+    check_version(expected_version, stored.version if stored else 0, draft.id)
+    if stored is None:
+        created = now if draft.created_at is None else draft.created_at
+        yield from insert(store, draft, created, now)
+    else:
+        yield from _replace(store, stored, draft, later(now, stored.updated_at))
+    return draft.id
+
+
+def insert(store: Store, draft: Draft, created_at: int, updated_at: int) -> Steps[int]:
+    """Write a new record; its row number."""
+    values = _written(store, draft, 1, created_at, updated_at)
+    rows = yield store.statements.insert_record(**values)
+    number: int = rows[0][0]
+    yield store.statements.insert_document(row=number, data=draft.data_text)
+    return number
+
+
+def _replace(store: Store, stored: Head, draft: Draft, updated_at: int) -> Steps[None]:
+    values = _written(store, draft, stored.version + 1, stored.created_at, updated_at)
+    yield store.statements.update_record(row=stored.n, **values)
+    yield store.statements.update_document(row=stored.n, data=draft.data_text)
+
+
+def restore(store: Store, draft: Draft) -> Steps[None]:
+    """Write a record with its own times, over whatever is there."""
+    stored = yield from head(store, draft.id, draft.type)
+    created = store.now() if draft.created_at is None else draft.created_at
+    updated = created if draft.updated_at is None else draft.updated_at
+    if stored is None:
+        yield from insert(store, draft, created, updated)
+        return
+    values = _written(store, draft, stored.version + 1, created, updated)
+    yield store.statements.replace_record(row=stored.n, **values)
+    yield store.statements.update_document(row=stored.n, data=draft.data_text)
+
+
+def _written(store: Store, draft: Draft, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
+    return {
+        "id": draft.id,
+        "type": draft.type,
+        "session_id": draft.session_id,
+        "thread_id": draft.thread_id,
+        "version": version,
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "expires_at": draft.expires_at,
+        "metadata": draft.metadata_text,
+        **store.keys(draft.as_record(version, created_at, updated_at)),
+    }
+
+
+def update(
+    store: Store, id: str, updates: Mapping[str, Any], type_name: str | None, expected_version: int | None
+) -> Steps[bool]:
+    row = yield from _whole(store, id, type_name)
+    check_version(expected_version, 0 if row is None else row[5], id)
+    changed = checked_record(updated_record({} if row is None else shown(row[1:-1], row[-1]), updates)) if row else None
+    if row is None or changed is None:
+        updated_record({}, updates)  # refuses what is wrong also when there is nothing to change
+        return False
+    stored = Head(row[0], row[1], row[2], row[5], row[6], row[7], row[8])
+    yield from _replace(store, stored, changed, later(store.now(), stored.updated_at))
+    return True
+
+
+def delete(store: Store, id: str, type_name: str | None, cascade: bool, expected_version: int | None) -> Steps[bool]:
+    found = yield from living_head(store, id, type_name)
+    check_version(expected_version, found.version if found else 0, id)
+    if found is None:
+        return False
+    if cascade:
+        yield from _drop_grouped(store, found)
+    yield from drop(store, found.n)
+    return True
+
+
+def _drop_grouped(store: Store, owner: Head) -> Steps[None]:
+    groups = {"session": store.statements.of_session, "thread": store.statements.of_thread}
+    if owner.type not in groups:
+        return
+    rows = yield groups[owner.type](group=owner.id)
+    for (number,) in rows:
+        if number != owner.n:
+            yield from drop(store, number)
+
+
+def drop(store: Store, number: int) -> Steps[None]:
+    """Remove a record's rows, with its logs."""
+    statements = store.statements
+    for statement in (
+        statements.delete_entries_of,
+        statements.delete_logs_of,
+        statements.delete_document,
+        statements.delete_record,
+    ):
+        yield statement(row=number)
+
+
+def save_all(store: Store, drafts: Iterable[Draft]) -> Steps[list[str]]:
+    saved = []
+    for draft in drafts:
+        yield from save(store, draft)
+        saved.append(draft.id)
+    return saved
+
+
+def delete_all(store: Store, ids: Iterable[str], type_name: str | None, cascade: bool) -> Steps[int]:
+    gone = 0
+    for id in ids:
+        gone += yield from delete(store, id, type_name, cascade, None)
+    return gone
+
+
+def delete_untouched(store: Store, versions: Iterable[tuple[str, str, int]]) -> Steps[int]:
+    """Delete each ``(id, type, version)`` with what is grouped under it, unless it changed meanwhile."""
+    gone = 0
+    for id, type_name, version in versions:
+        found = yield from living_head(store, id, type_name)
+        if found is not None and found.version == version:
+            gone += yield from delete(store, id, type_name, True, None)
+    return gone
+
+
+def purge(store: Store, limit: int) -> Steps[int]:
+    """Remove up to *limit* expired records."""
+    rows = yield store.statements.expired(now=store.now(), limit=limit)
+    for (number,) in rows:
+        yield from drop(store, number)
+    return len(rows)

@@ -1,0 +1,173 @@
+"""One SQLite connection: opened the way we need it, carrying out steps, its errors made ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from unified_storage.backends.sql.engine import StepsOf
+from unified_storage.backends.sql.statements import Call, Row
+from unified_storage.errors import (
+    StorageCapacityError,
+    StorageConflictError,
+    StorageConnectionError,
+    StorageError,
+    StorageIntegrityError,
+    StoragePermissionError,
+    StorageTimeoutError,
+)
+
+T = TypeVar("T")
+MEMORY = ":memory:"
+_STEPS_BETWEEN_LOOKS = 20_000
+_KINDS: dict[int, type[StorageError]] = {
+    sqlite3.SQLITE_BUSY: StorageConflictError,
+    sqlite3.SQLITE_LOCKED: StorageConflictError,
+    sqlite3.SQLITE_FULL: StorageCapacityError,
+    sqlite3.SQLITE_TOOBIG: StorageCapacityError,
+    sqlite3.SQLITE_NOMEM: StorageCapacityError,
+    sqlite3.SQLITE_CORRUPT: StorageIntegrityError,
+    sqlite3.SQLITE_NOTADB: StorageIntegrityError,
+    sqlite3.SQLITE_READONLY: StoragePermissionError,
+    sqlite3.SQLITE_PERM: StoragePermissionError,
+    sqlite3.SQLITE_AUTH: StoragePermissionError,
+    sqlite3.SQLITE_INTERRUPT: StorageTimeoutError,
+}
+"""Which of our errors SQLite's primary result codes mean; any other is a StorageConnectionError."""
+
+
+def translated_error(error: sqlite3.Error, path: str) -> StorageError:
+    """Our error for one of SQLite's, which stays its cause."""
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = _KINDS.get((code or 0) & 0xFF, StorageConnectionError)
+    return kind(
+        f"SQLite {path}: {error}",
+        details={"engine": "sqlite", "code": getattr(error, "sqlite_errorname", None)},
+        cause=error,
+        retryable=kind in (StorageConflictError, StorageTimeoutError),
+    )
+
+
+class SQLiteConnection:
+    """A connection for one thread.
+
+    Args:
+        path: of the file, or ``:memory:``.
+        create: whether a missing file is made.
+        busy_timeout: seconds to wait for another process that writes.
+    """
+
+    def __init__(self, path: str, *, create: bool, busy_timeout: float) -> None:
+        self.path = path
+        with self.translated():
+            self._sqlite = sqlite3.connect(
+                _uri(path, create),
+                uri=True,
+                timeout=busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=512,
+            )
+        try:
+            self._set_up(busy_timeout)
+        except BaseException:
+            self._sqlite.close()
+            raise
+
+    def _set_up(self, busy_timeout: float) -> None:
+        with self.translated():
+            self._sqlite.execute("PRAGMA synchronous = FULL")
+            self._sqlite.execute("PRAGMA temp_store = MEMORY")
+            if self.path != MEMORY:
+                self._use_write_ahead_log(time.monotonic() + busy_timeout)
+
+    def _use_write_ahead_log(self, deadline: float) -> None:
+        # Changing the mode does not wait for others as statements do.
+        while True:
+            try:
+                if self._sqlite.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    self._sqlite.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translated_error(error, self.path) from error
+
+    def begin(self) -> None:
+        """Take the lock for writing at once: a read that is followed by a write must not be overtaken."""
+        with self.translated():
+            self._sqlite.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        with self.translated():
+            self._sqlite.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._sqlite.in_transaction:
+            with self.translated():
+                self._sqlite.execute("ROLLBACK")
+
+    def run(self, steps: StepsOf[T]) -> T:
+        """Carry out steps in the transaction that is open."""
+        running = steps()
+        rows: list[Row] | None = None
+        with self.translated():
+            try:
+                while True:
+                    rows = self._rows(running.send(rows))  # type: ignore[arg-type]  # None only to begin
+            except StopIteration as done:
+                result: T = done.value
+                return result
+
+    def run_apart(self, steps: StepsOf[T]) -> T:
+        """Carry out steps as a part of the open transaction that alone is undone when it fails."""
+        with self.translated():
+            self._sqlite.execute("SAVEPOINT part")
+            try:
+                result = self.run(steps)
+            except BaseException:
+                self._sqlite.execute("ROLLBACK TO part")
+                self._sqlite.execute("RELEASE part")
+                raise
+            self._sqlite.execute("RELEASE part")
+            return result
+
+    def run_reading(self, steps: StepsOf[T], timeout: float) -> T:
+        """Carry out steps that only read, on one state of the database, for at most *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        self._sqlite.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        with self.translated():
+            self._sqlite.execute("BEGIN")
+            try:
+                return self.run(steps)
+            finally:
+                self._sqlite.set_progress_handler(None, 0)
+                if self._sqlite.in_transaction:
+                    self._sqlite.execute("COMMIT")
+
+    def _rows(self, call: Call) -> list[Row]:
+        if call.many:
+            self._sqlite.executemany(call.sql, call.values)
+            return []
+        return self._sqlite.execute(call.sql, call.values).fetchall()
+
+    def close(self) -> None:
+        self._sqlite.close()
+
+
+def _uri(path: str, create: bool) -> str:
+    if path == MEMORY:
+        return "file::memory:"
+    return f"file:{quote(str(Path(path).absolute()))}?mode={'rwc' if create else 'rw'}"

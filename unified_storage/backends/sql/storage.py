@@ -1,0 +1,401 @@
+"""Every verb once, for all SQL engines: what was given is checked here, what is done are steps."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place
+from unified_storage.backends.sql import listing, logs, records, schema
+from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
+from unified_storage.backends.sql.statements import Steps
+from unified_storage.backends.sql.store import Store
+from unified_storage.backends.sql.tables import Tables
+from unified_storage.clock import Clock
+from unified_storage.errors import StorageClosedError, StorageTransactionError
+from unified_storage.filters import Condition, parse_filters
+from unified_storage.interface import (
+    Entries,
+    Entry,
+    Filters,
+    Ids,
+    Indexed,
+    IUnifiedStorage,
+    OnDuplicate,
+    Page,
+    Record,
+    Records,
+    Seqs,
+    TransactionCall,
+)
+from unified_storage.logs import (
+    RestoredLog,
+    check_append,
+    checked_entries,
+    checked_log,
+    checked_range,
+    names_system_logs,
+    parse_log_id,
+)
+from unified_storage.ordering import Order, read_cursor
+from unified_storage.paging import page_of, page_order
+from unified_storage.query import parse_query
+from unified_storage.record import Draft, checked_id, checked_record, checked_records
+from unified_storage.transactions import Holders, OuterTransaction
+from unified_storage.turns import Turns
+
+T = TypeVar("T")
+_EVERYTHING = 1 << 62
+_LOG_IDS_AT_ONCE = 1000
+_PURGED_AT_ONCE = 500
+
+
+class _SQLVerbs(IUnifiedStorage):
+    """The verbs, for a storage and for its open transactions."""
+
+    _store: Store
+
+    @abstractmethod
+    async def _read(self, steps: StepsOf[T]) -> T: ...
+
+    @abstractmethod
+    async def _write(self, steps: StepsOf[T]) -> T: ...
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
+        check_expected(expected_version)
+        draft = checked_record(data)
+        return await self._write(lambda: records.save(self._store, draft, expected_version))
+
+    async def load(self, id: str, *, type: str | None = None) -> Record | None:
+        checked_id(id)
+        kind = checked_kind(type)
+        return await self._read(lambda: records.load(self._store, id, kind))
+
+    async def update(
+        self, id: str, updates: Mapping[str, Any], *, type: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        checked_id(id)
+        check_expected(expected_version)
+        kind = checked_kind(type)
+        return await self._write(lambda: records.update(self._store, id, updates, kind, expected_version))
+
+    async def delete(
+        self, id: str, *, type: str | None = None, cascade: bool = False, expected_version: int | None = None
+    ) -> bool:
+        checked_id(id)
+        check_expected(expected_version)
+        kind = checked_kind(type)
+        return await self._write(lambda: records.delete(self._store, id, kind, cascade, expected_version))
+
+    async def exists(self, id: str, *, type: str | None = None) -> bool:
+        checked_id(id)
+        kind = checked_kind(type)
+        return await self._read(lambda: records.exists(self._store, id, kind))
+
+    async def batch_save(self, data_list: Iterable[Mapping[str, Any]]) -> Ids:
+        drafts = checked_records(data_list)
+        return await self._write(lambda: records.save_all(self._store, drafts))
+
+    async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
+        wanted = [checked_id(id) for id in dict.fromkeys(ids)]
+        kind = checked_kind(type)
+        return await self._write(lambda: records.delete_all(self._store, wanted, kind, cascade))
+
+    # -- listing -------------------------------------------------------------------------------------------------
+
+    async def list(
+        self, filters: Filters | None = None, limit: int | None = None, *, with_data: bool = True
+    ) -> Records:
+        check_count("limit", limit)
+        condition = parse_filters(filters)
+        if limit == 0:
+            return []
+        return (await self._in_order(condition, None, limit, with_data))[0]
+
+    async def _in_order(
+        self, condition: Condition, start: Place | None, limit: int | None, with_data: bool
+    ) -> tuple[Records, Place | None]:
+        return await self._read(lambda: listing.in_order(self._store, condition, start, limit, with_data))
+
+    async def stream_list(
+        self,
+        filters: Filters | None = None,
+        batch_size: int = 100,
+        *,
+        after: Place | None = None,
+        with_data: bool = True,
+    ) -> AsyncIterator[Records]:
+        condition = parse_filters(filters)
+        place = checked_place(after)
+        check_count("batch_size", batch_size, least=1)
+        while True:
+            batch, place = await self._in_order(condition, place, batch_size, with_data)
+            if batch:
+                yield batch
+            if place is None:
+                return
+
+    async def page(
+        self,
+        filters: Filters | None = None,
+        *,
+        limit: int = 20,
+        order_by: str = "-updated_at",
+        cursor: str | None = None,
+        skip: int = 0,
+        with_data: bool = True,
+    ) -> Page:
+        check_count("limit", limit)
+        check_count("skip", skip)
+        condition, order = parse_filters(filters), page_order(self, order_by)
+        place = None if cursor is None else read_cursor(cursor, order, condition)
+        needs_data = with_data or order.path[0] == "data"
+        found = await self._read(
+            lambda: listing.page(self._store, condition, order, place, skip + limit + 1, needs_data)
+        )
+        return page_of(found[skip:], limit, order, condition, with_data)
+
+    async def query(self, query: str, params: Mapping[str, Any] | None = None) -> Records:
+        parsed = parse_query(query, params)
+        if parsed.limit == 0:
+            return []
+        if parsed.order_by is None:
+            return (await self._in_order(parsed.condition, None, parsed.limit, True))[0]
+        order: Order = page_order(self, parsed.order_by)
+        wanted = _EVERYTHING if parsed.limit is None else parsed.limit
+        return await self._read(lambda: listing.page(self._store, parsed.condition, order, None, wanted, True))
+
+    async def count(self, filters: Filters | None = None) -> int:
+        condition = parse_filters(filters)
+        return await self._read(lambda: listing.count(self._store, condition))
+
+    # -- logs ----------------------------------------------------------------------------------------------------
+
+    async def append(
+        self,
+        log_id: str,
+        entries: Iterable[Mapping[str, Any]],
+        *,
+        on_duplicate: OnDuplicate = "error",
+        keep_last: int | None = None,
+        expected_version: int | None = None,
+    ) -> Seqs:
+        name, drafts = parse_log_id(log_id), checked_entries(entries)
+        check_append(on_duplicate, keep_last)
+        check_expected(expected_version)
+        return await self._write(
+            lambda: logs.append(self._store, name, drafts, on_duplicate, keep_last, expected_version)
+        )
+
+    async def pop(self, log_id: str) -> Entry | None:
+        name = parse_log_id(log_id)
+        return await self._write(lambda: logs.pop(self._store, name))
+
+    async def read(
+        self,
+        log_id: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        last: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Entries:
+        name, wanted = parse_log_id(log_id), checked_range(after, before, since, last, limit)
+        return await self._read(lambda: logs.read(self._store, name, wanted))
+
+    async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
+        asked = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        found = await self._read(lambda: logs.read_many(self._store, [*asked.values()]))
+        return {log_id: found[name.log_id] for log_id, name in asked.items()}
+
+    async def rewrite(
+        self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
+    ) -> Seqs:
+        name, drafts = parse_log_id(log_id), checked_entries(entries)
+        check_expected(expected_version)
+        return await self._write(lambda: logs.rewrite(self._store, name, drafts, expected_version))
+
+    async def log_info(self, log_id: str) -> dict[str, Any] | None:
+        name = parse_log_id(log_id)
+        return await self._read(lambda: logs.log_info(self._store, name))
+
+    async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
+        place: str | None = ""
+        with_system = names_system_logs(prefix)
+        while place is not None:
+            start = place
+            ids, place = await self._read(
+                lambda: logs.log_ids(self._store, prefix, start, with_system, _LOG_IDS_AT_ONCE)  # noqa: B023 (run at once)
+            )
+            if ids:
+                yield ids
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
+        drafts, restored = checked_records(records), [checked_log(log) for log in logs]
+        return await self._write(lambda: _restored(self._store, drafts, restored))
+
+    async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
+        check_count("retention_days", retention_days, least=1)
+        idle = {"type": type, "updated_at": {"$lt": self.clock() - timedelta(days=retention_days)}}
+        if dry_run:
+            return await self.count(idle)
+        gone = 0
+        async for batch in self.stream_list(idle, with_data=False):
+            versions = [(record["id"], record["type"], record["version"]) for record in batch]
+            gone += await self._write(lambda: records.delete_untouched(self._store, versions))  # noqa: B023 (run at once)
+        return gone
+
+    async def purge_expired(self) -> int:
+        gone = 0
+        while True:
+            purged = await self._write(lambda: records.purge(self._store, _PURGED_AT_ONCE))
+            gone += purged
+            if purged < _PURGED_AT_ONCE:
+                return gone
+
+
+def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) -> Steps[int]:
+    for draft in drafts:
+        yield from records.restore(store, draft)
+    for log in restored:
+        yield from logs.restore(store, log)
+    return len(drafts)
+
+
+class SQLStorage(_SQLVerbs):
+    """A storage on one SQL engine."""
+
+    def __init__(
+        self, engine: Engine, prefix: str, *, indexed: Indexed, clock: Clock, statement_timeout: float
+    ) -> None:
+        self.indexed = indexed
+        self.clock = clock
+        self._engine = engine
+        self._tables = Tables(prefix)
+        self._store = schema.new_store(prefix, engine.dialect, clock)
+        self._timeout = statement_timeout
+        self._holders = Holders()
+        self._opening = Turns()
+        self._is_open = False
+        self._is_closed = False
+
+    async def __aenter__(self) -> SQLStorage:
+        await self._open()
+        return self
+
+    async def _open(self) -> None:
+        if self._is_closed:
+            raise StorageClosedError("this storage was closed")
+        if self._is_open:
+            return
+        await self._opening.take(self._timeout)
+        try:
+            if not self._is_open:
+                await self._prepare()
+                self._is_open = True
+        finally:
+            self._opening.leave()
+
+    async def _prepare(self) -> None:
+        """Make or upgrade the schema, and fill the keys of paths that are new to older records."""
+        dialect = self._engine.dialect
+        if not await self._engine.read(lambda: schema.is_current(self._tables, dialect, self.indexed), self._timeout):
+            await self._engine.write(lambda: schema.upgraded(self._tables, dialect, self.indexed), self._timeout)
+        await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
+        for type_name, path in schema.unfilled(self._store):
+            place: int | None = 0
+            while place is not None:
+                start = place
+                place = await self._engine.write(
+                    lambda: self._current(lambda: schema.filled(self._store, type_name, path, start)),  # noqa: B023 (run at once)
+                    self._timeout,
+                )
+        await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
+
+    def _current(self, steps: StepsOf[T]) -> Steps[T]:
+        """*steps*, after a look whether another program has indexed more paths."""
+        yield from schema.refreshed(self._store, self._engine.dialect)
+        return (yield from steps())
+
+    async def _read(self, steps: StepsOf[T]) -> T:
+        self._holders.check()
+        if not self._is_open or self._is_closed:
+            await self._open()
+        return await self._engine.read(steps, self._timeout)
+
+    async def _write(self, steps: StepsOf[T]) -> T:
+        self._holders.check()
+        if not self._is_open or self._is_closed:
+            await self._open()
+        return await self._engine.write(lambda: self._current(steps), self._timeout)
+
+    def transaction(
+        self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
+    ) -> TransactionCall:
+        return OuterTransaction(self._begin, self._holders, operations, timeout)
+
+    async def _begin(self, timeout: float) -> _SQLUnit:
+        if not self._is_open or self._is_closed:
+            await self._open()
+        begun = await self._engine.begin(lambda: schema.refreshed(self._store, self._engine.dialect), timeout)
+        return _SQLUnit(self, begun)
+
+    async def health_check(self) -> dict[str, Any]:
+        begun = time.perf_counter()
+        version = await self._read(lambda: schema.version_of(self._tables, self._engine.dialect))
+        latency = round((time.perf_counter() - begun) * 1000, 3)
+        facts = await self._engine.facts()
+        return {
+            "status": "ok",
+            "backend": self._engine.dialect.name,
+            "latency_ms": latency,
+            "schema": version,
+            **facts,
+        }
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            await self._engine.close()
+
+
+class _SQLUnit(_SQLVerbs):
+    """The verbs on an open transaction of the engine."""
+
+    def __init__(self, storage: SQLStorage, begun: EngineTransaction) -> None:
+        self.indexed = storage.indexed
+        self.clock = storage.clock
+        self._store = storage._store
+        self._begun = begun
+        self.commit = begun.commit
+        self.rollback = begun.rollback
+
+    @property
+    def verbs(self) -> IUnifiedStorage:
+        return self
+
+    async def _read(self, steps: StepsOf[T]) -> T:
+        return await self._begun.run(steps)
+
+    async def _write(self, steps: StepsOf[T]) -> T:
+        return await self._begun.run(steps)
+
+    def transaction(
+        self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
+    ) -> TransactionCall:
+        raise StorageTransactionError("a transaction is joined through the object that its block was given")
+
+    async def health_check(self) -> dict[str, Any]:
+        await self._begun.run(lambda: listing.count(self._store, parse_filters({"id": "-"})))
+        return {"status": "ok", "backend": "sql"}
+
+    async def close(self) -> None:
+        await self._begun.rollback()

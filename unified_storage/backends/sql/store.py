@@ -1,0 +1,45 @@
+"""What the steps of every verb need to know about their store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unified_storage.backends.sql.statements import Statements
+from unified_storage.clock import Clock
+from unified_storage.filters import Path, value_at
+from unified_storage.order_keys import index_key
+from unified_storage.record import now_micros
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where the keys of one indexed path stand; not to be searched before it is ``filled``."""
+
+    number: int
+    filled: bool
+
+
+Slots = Mapping[str, Mapping[Path, Slot]]
+"""The slots of every indexed path, by type."""
+
+
+@dataclass(slots=True)
+class Store:
+    """The statements of a store, its slots as last read, and its clock."""
+
+    statements: Statements
+    clock: Clock
+    slots: Slots
+    generation: int = 0
+
+    def now(self) -> int:
+        return now_micros(self.clock)
+
+    def keys(self, record: Mapping[str, Any]) -> dict[str, bytes | None]:
+        """The value of every slot for a record of this type; unused slots are None."""
+        keys: dict[str, bytes | None] = dict.fromkeys([f"k{slot}" for slot in range(self.statements.slots)])
+        for path, slot in self.slots.get(record["type"], {}).items():
+            keys[f"k{slot.number}"] = index_key(value_at(record, path))[0]
+        return keys

@@ -348,7 +348,7 @@ def test_a_fork_in_the_midst_of_many_calls_finds_no_lock_held() -> None:
 
     async def guarded() -> int:
         with lock:
-            sum(range(20_000))  # without a pause a fork would often come right here
+            time.sleep(0.02)  # without the loop's pause nearly every fork would come right here
         return 3
 
     stop = threading.Event()
@@ -362,10 +362,10 @@ def test_a_fork_in_the_midst_of_many_calls_finds_no_lock_held() -> None:
 
     with Portal() as busy, ThreadPoolExecutor(2) as pool:
         callers = [pool.submit(call_on) for _ in range(2)]
-        codes = [exit_code_of_child(lambda: busy.call(guarded())) for _ in range(30)]
+        codes = [exit_code_of_child(lambda: busy.call(guarded())) for _ in range(10)]
         stop.set()
         assert all(caller.result(5) > 0 for caller in callers)
-    assert codes == [3] * 30
+    assert codes == [3] * 10
 
 
 def double(number: int) -> int:

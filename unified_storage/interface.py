@@ -15,7 +15,7 @@ from unified_storage.arguments import check_count, check_version
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
 from unified_storage.filters import Condition, Path
-from unified_storage.record import checked_records, updated_record
+from unified_storage.record import checked_id, checked_records, updated_record
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,9 +90,10 @@ class IUnifiedStorage(ABC):
         async def merge(tx: IUnifiedStorage) -> bool:
             stored = await tx.load(id, type=type)
             check_version(expected_version, stored["version"] if stored else 0, id)
+            changed = updated_record(stored or {}, updates)
             if stored is None:
                 return False
-            await tx.save(updated_record(stored, updates))
+            await tx.save(changed)
             return True
 
         return await self.atomically(merge, attempts=100)
@@ -182,7 +183,7 @@ class IUnifiedStorage(ABC):
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
         """Delete all of them that are there, in one step; returns how many were."""
-        wanted = list(dict.fromkeys(ids))
+        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
         async with self.transaction() as tx:
             return sum([await tx.delete(id, type=type, cascade=cascade) for id in wanted])
 

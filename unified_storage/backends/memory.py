@@ -121,7 +121,7 @@ class _MemoryVerbs(IUnifiedStorage):
         return await self._run(lambda tables: [tables.save(draft) for draft in drafts])
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
-        wanted = [checked_id(id) for id in dict.fromkeys(ids)]
+        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
         kind = checked_kind(type)
         return await self._run(lambda tables: sum([tables.delete(id, kind, cascade, None) for id in wanted]))
 

@@ -26,6 +26,7 @@ __all__ = [
     "detect",
     "entry_body",
     "entry_event",
+    "entry_form",
 ]
 
 # A document is of the first format that recognises it; `bare` recognises all that is left.
@@ -65,15 +66,18 @@ def entry_body(format: Format, value: Any) -> Any:
     return value if own_form and not _is_wrapped(value) else {"format": format.name, "value": value}
 
 
+def entry_form(body: Any) -> tuple[Format | None, Any]:
+    """The format that the log entry *body* is in, and its value in it; None for a format unknown here."""
+    return (_BY_NAME.get(body["format"]), body["value"]) if _is_wrapped(body) else (CANONICAL, body)
+
+
 def entry_event(body: Any) -> Event | None:
     """The event that the log entry *body* is: flat fields as its own format gives them.
 
     None for a body that is no event: no object, or one in a format unknown here.
     """
-    if not _is_wrapped(body):
-        return CANONICAL.to_event(body)
-    format = _BY_NAME.get(body["format"])
-    return None if format is None else format.to_event(body["value"])
+    format, value = entry_form(body)
+    return None if format is None else format.to_event(value)
 
 
 def _is_wrapped(body: Any) -> bool:

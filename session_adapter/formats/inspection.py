@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +9,12 @@ from datetime import datetime
 from session_adapter.formats import BARE, CANONICAL, G3, Format, detect
 from session_adapter.formats.legacy_files import UNKNOWN_ROLE
 from session_adapter.formats.places import ABSENT, Document, Path, first_present, text_of, value_at
+from session_adapter.identity import is_session_id
 from session_adapter.models import STATUSES
 from session_adapter.timestamps import MISSING, Reading, Zone, read_time
 
 INVALID_SHAPE = "invalid_shape"
 INVALID_SESSION_ID = "invalid_session_id"
-MAX_ID_BYTES = 1_000
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,6 @@ def findings(document: object, *, stem: str | None = None, source_timezone: Zone
     ]
     warnings = tuple(dict.fromkeys(reasons))
     return Findings(format, session_id, None, warnings, created.moment, updated.moment)
-
-
-def is_session_id(text: str) -> bool:
-    """Whether *text* can name a session: not blank, no controls or lone surrogates, at most 1 000 bytes of UTF-8."""
-    if not text.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        return False
-    return len(text.encode()) <= MAX_ID_BYTES
 
 
 def _metadata_reasons(format: Format, document: Document) -> Iterator[str]:

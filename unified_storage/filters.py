@@ -21,6 +21,7 @@ __all__ = [
     "Or",
     "Path",
     "Test",
+    "conjuncts",
     "equalities",
     "matches",
     "named_types",
@@ -257,7 +258,7 @@ def visible(condition: Condition, record_type: str) -> bool:
 
 def sole_type(condition: Condition) -> str | None:
     """The one type that can match at all, where the condition pins it by equality at its top; else None."""
-    for part in _conjuncts(condition):
+    for part in conjuncts(condition):
         match part:
             case Test(path, "$eq", str(name)) | Test(path, "$in", (str(name),)) if path == _TYPE:
                 return name
@@ -267,15 +268,16 @@ def sole_type(condition: Condition) -> str | None:
 def equalities(condition: Condition) -> dict[Path, Any]:
     """Path and value of every ``$eq`` that must hold for the whole to hold; the first where a path has two."""
     found: dict[Path, Any] = {}
-    for part in _conjuncts(condition):
+    for part in conjuncts(condition):
         if isinstance(part, Test) and part.op == "$eq":
             found.setdefault(part.path, part.value)
     return found
 
 
-def _conjuncts(condition: Condition) -> Iterator[Condition]:
+def conjuncts(condition: Condition) -> Iterator[Condition]:
+    """The parts that must all hold."""
     if isinstance(condition, And):
         for part in condition.parts:
-            yield from _conjuncts(part)
+            yield from conjuncts(part)
     else:
         yield condition

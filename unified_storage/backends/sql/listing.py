@@ -12,13 +12,27 @@ from unified_storage.backends.sql.conditions import Clause, all_of, compiled
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
 from unified_storage.cursors import Cursor
-from unified_storage.filters import And, Condition, Not, Or, Path, Test, equalities, matches, named_types, sole_type
+from unified_storage.filters import (
+    And,
+    Condition,
+    Not,
+    Or,
+    Path,
+    Test,
+    conjuncts,
+    equalities,
+    matches,
+    named_types,
+    sole_type,
+)
 from unified_storage.interface import Record, Records
+from unified_storage.order_keys import index_key
 from unified_storage.ordering import Order, after, cursor_of, ordered
 from unified_storage.record import is_system
 
 _CHUNK = 500
 _ALL = 1 << 62
+_MOST_MERGED = 50
 _FEW = 10_000
 """Up to so many rows a filter's index is walked and sorted; beyond, the walk goes by identity."""
 
@@ -196,10 +210,27 @@ def page(
     """The first *wanted* records behind *cursor*. Without a known type, the pages of all types are merged."""
     kind = sole_type(condition)
     types = [kind] if kind is not None else (yield from _types(store, condition))
+    parts = [(type_name, part) for type_name in types for part in _parts(store, condition, type_name)]
     found: Records = []
-    for type_name in types:
-        found += yield from _page_of_type(store, condition, type_name, order, cursor, wanted, with_data)
-    return found if len(types) == 1 else ordered(found, order)[:wanted]
+    for type_name, part in parts:
+        found += yield from _page_of_type(store, part, type_name, order, cursor, wanted, with_data)
+    return found if len(parts) == 1 else ordered(found, order)[:wanted]
+
+
+def _parts(store: Store, condition: Condition, type_name: str) -> list[Condition]:
+    """*condition*, or where it says ``$in`` of an indexed path one condition for each value.
+
+    An index gives the newest of one value in order, but not of several.
+    """
+    slots = searchable(store, type_name)
+    if any(path in slots and value is not None for path, value in equalities(condition).items()):
+        return [condition]
+    for test in conjuncts(condition):
+        if isinstance(test, Test) and test.op == "$in" and test.path in slots and len(test.value) <= _MOST_MERGED:
+            others = [part for part in conjuncts(condition) if part is not test]
+            values = {index_key(value)[0]: value for value in test.value}
+            return [And((*others, Test(test.path, "$eq", value))) for value in values.values()]
+    return [condition]
 
 
 def _types(store: Store, condition: Condition) -> Steps[list[str]]:

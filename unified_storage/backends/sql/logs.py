@@ -10,7 +10,7 @@ from unified_storage.backends.sql import records
 from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageAlreadyExistsError, StorageNotFoundError
+from unified_storage.errors import StorageAlreadyExistsError, StorageIntegrityError, StorageNotFoundError
 from unified_storage.interface import Entries, Entry
 from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog
 from unified_storage.record import is_system, later
@@ -21,7 +21,12 @@ from unified_storage.values import decode
 def entry(row: Row) -> Entry:
     """An entry to hand out, of the columns ``seq key created_at body``."""
     seq, key, created_at, body = row
-    return {"seq": seq, "key": key, "created_at": moment(created_at), "body": decode(body)}
+    try:
+        return {"seq": seq, "key": key, "created_at": moment(created_at), "body": decode(body)}
+    except StorageIntegrityError as error:
+        raise StorageIntegrityError(
+            f"entry {seq} of a log is unreadable: {error.message}", details={"seq": seq}, cause=error
+        ) from error
 
 
 def append(

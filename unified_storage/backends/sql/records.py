@@ -9,7 +9,7 @@ from typing import Any
 from unified_storage.arguments import check_version
 from unified_storage.backends.sql.statements import Row, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageIntegrityError, StorageValidationError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, is_system, later, updated_record
 from unified_storage.times import moment
@@ -38,8 +38,8 @@ def shown(row: Row, data: str | None) -> Record:
     record = {
         "id": id,
         "type": type_name,
-        "data": None if data is None else decode(data),
-        "metadata": None if metadata is None else decode(metadata),
+        "data": None if data is None else read_back(data, id, type_name),
+        "metadata": None if metadata is None else read_back(metadata, id, type_name),
         "session_id": session_id,
         "thread_id": thread_id,
         "version": version,
@@ -50,6 +50,18 @@ def shown(row: Row, data: str | None) -> Record:
     if data is None:
         del record["data"]
     return record
+
+
+def read_back(text: str, id: str, type_name: str) -> Any:
+    """A stored document; damage is an error that names the record, never an absence."""
+    try:
+        return decode(text)
+    except StorageIntegrityError as error:
+        raise StorageIntegrityError(
+            f"record {id!r} of type {type_name!r} is unreadable: {error.message}",
+            details={"id": id, "type": type_name},
+            cause=error,
+        ) from error
 
 
 def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:

@@ -84,7 +84,9 @@ class SQLiteFile:
         folder = Path(self.path).parent
         if self.path != MEMORY and not folder.is_dir():
             raise StorageConnectionError(f"SQLite {self.path}: the folder {folder} does not exist")
-        return SQLiteConnection(self.path, create=self._create, busy_timeout=self._busy_timeout)
+        connection = SQLiteConnection(self.path, create=self._create, busy_timeout=self._busy_timeout)
+        self.identity = self.identity or _identity(self.path)
+        return connection
 
     def write(self, job: Job[Any]) -> None:
         if self._writer is None:
@@ -192,14 +194,16 @@ class _Files:
 
 
 def _was_replaced(file: SQLiteFile) -> bool:
-    """Whether another file stands now where this one was opened."""
+    """Whether another file, or none, stands now where this one was opened."""
+    return file.identity is not None and file.identity != _identity(file.path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        there = os.stat(file.path)
+        there = os.stat(path)
     except OSError:
-        return file.identity is not None
-    if file.identity is None:
-        file.identity = (there.st_dev, there.st_ino)
-    return file.identity != (there.st_dev, there.st_ino)
+        return None
+    return (there.st_dev, there.st_ino)
 
 
 _files = _Files()
@@ -245,7 +249,13 @@ class SQLiteEngine:
     async def begin(self, before: StepsOf[None], timeout: float) -> OpenTransaction:
         job = BeginJob(before, timeout)  # type: ignore[arg-type]  # its outcome is the transaction, not the steps'
         self._current().write(job)
-        return await job.outcome(timeout)
+        try:
+            return await job.outcome(timeout)
+        except asyncio.CancelledError:
+            begun: OpenTransaction | None = job.result()
+            if begun is not None:
+                begun.give_back()  # it was opened for a task that is gone
+            raise
 
     async def facts(self) -> dict[str, Any]:
         return {"version": sqlite3.sqlite_version, "durability": "none" if self._path == MEMORY else "full"}

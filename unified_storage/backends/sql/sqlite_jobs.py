@@ -35,6 +35,10 @@ class Job(Generic[T]):
         """Note the outcome; :func:`deliver` tells the task."""
         self._outcome = (result, error)
 
+    def result(self) -> Any:
+        """What the steps gave, None as long as they did not."""
+        return None if self._outcome is None else self._outcome[0]
+
     def tell(self) -> None:
         """Wake the waiting task; runs on its loop."""
         if self._future.done() or self._outcome is None:

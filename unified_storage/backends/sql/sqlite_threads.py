@@ -116,6 +116,10 @@ class OpenTransaction:
     async def rollback(self) -> None:
         await self._outcome(_Part("rollback", _no_steps, self._timeout))
 
+    def give_back(self) -> None:
+        """Roll back without waiting for it."""
+        self.jobs.put(_Part("rollback", _no_steps, self._timeout))
+
     async def _outcome(self, part: _Part) -> Any:
         with self._guard:
             if self._over:

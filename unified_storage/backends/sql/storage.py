@@ -102,7 +102,7 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._write(lambda: records.save_all(self._store, drafts))
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
-        wanted = [checked_id(id) for id in dict.fromkeys(ids)]
+        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
         kind = checked_kind(type)
         return await self._write(lambda: records.delete_all(self._store, wanted, kind, cascade))
 

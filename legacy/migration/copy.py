@@ -1,0 +1,219 @@
+"""The offline copy: everything of one place into another, streamed, decided on, written and read back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from legacy.migration.into_archive import IntoArchive
+from legacy.migration.into_folder import IntoFolder
+from legacy.migration.into_storage import IntoStorage
+from legacy.migration.lease import Lease
+from legacy.migration.report import CopyReport
+from legacy.migration.targets import Taken, Target
+from legacy.stores.legacy_files import LOCAL
+from legacy.stores.opening import open_source
+from legacy.stores.parcels import SESSION, Item, Parcel, Source
+from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
+from unified_storage.errors import StorageConfigurationError, StorageValidationError
+from unified_storage.interface import IUnifiedStorage
+from unified_storage.opening import open_storage
+
+SESSION_DATA = "session-data"
+_RECORDS_A_STEP = 200
+_BYTES_A_STEP = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a copy is: its phase (``survey`` or ``copy``), records done, and how many there are."""
+
+    phase: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+async def copy_store(
+    source: str | Path,
+    target: str | Path | IUnifiedStorage,
+    *,
+    dry_run: bool = False,
+    max_rate: float | None = None,
+    overwrite_conflicts: bool = False,
+    mapping: Mapping[str, str] | None = None,
+    source_timezone: str | None = None,
+    convert: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> CopyReport:
+    """Copy every session of *source* into *target*, and between two stores of ours everything else too.
+
+    It is safe to kill and to run again: what is there already is found equal. Nothing is ever deleted, and nothing of
+    the source is changed. Every record that was written is read back and compared.
+
+    Args:
+        source: a URL, or a path that tells what it is.
+        target: likewise; or an open storage, which stays open.
+        dry_run: decide on everything and write nothing; a target that is not there is not made.
+        max_rate: at most so many records a second.
+        overwrite_conflicts: write over what others wrote or changed in the target.
+        mapping: ``app`` and ``user`` for formats whose key needs them.
+        source_timezone: of times without an offset in legacy files: an IANA name, ``UTC``, or None for this machine's.
+        convert: "session-data" turns older documents into ``SessionData`` ones.
+        on_progress: called after each batch.
+    Raises:
+        StorageConfigurationError, StorageValidationError, StorageUnsupportedError: it cannot be done as asked.
+        AnotherRunError: another copy is writing there.
+        StorageError: a store failed; running it again goes on.
+    """
+    _check_switches(max_rate, mapping, convert)
+    begun = time.monotonic()
+    place = place_of(source)
+    told_zone = (source_timezone or LOCAL) if place.kind == LEGACY else None
+    report = CopyReport(str(place), _shown(target), told_zone, dry_run)
+    try:
+        async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
+            run = _Run(opened, report, max_rate, on_progress or _unheard)
+            async with _open_target(target, opened, dry_run=dry_run, overwrite=overwrite_conflicts) as written:
+                await run.copy_into(written)
+    except BaseException:
+        report.close()
+        raise
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def _check_switches(max_rate: float | None, mapping: Mapping[str, str] | None, convert: str | None) -> None:
+    if max_rate is not None and not max_rate > 0:
+        raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
+    if mapping:
+        told = "names for app and user are for formats whose key needs them; these sessions have ids of their own"
+        raise StorageValidationError(told, details={"path": "mapping"})
+    if convert not in (None, SESSION_DATA):
+        raise StorageValidationError(f"convert can be {SESSION_DATA!r}, not {convert!r}", details={"path": "convert"})
+
+
+def _unheard(_: Progress) -> None:
+    """Nobody wants to know."""
+
+
+def _shown(target: str | Path | IUnifiedStorage) -> str:
+    return type(target).__name__ if isinstance(target, IUnifiedStorage) else str(place_of(target))
+
+
+@asynccontextmanager
+async def _open_target(
+    target: str | Path | IUnifiedStorage, source: Source, *, dry_run: bool, overwrite: bool
+) -> AsyncIterator[Target]:
+    async with AsyncExitStack() as stack:
+        if isinstance(target, IUnifiedStorage):
+            opened = await _into_storage(stack, target, source, dry_run=dry_run, overwrite=overwrite)
+        else:
+            place = place_of(target)
+            if place.identity == source.identity and place.path is not None:
+                raise StorageConfigurationError(f"source and target are the same place, {place}")
+            opened = await _into_place(stack, place, source, dry_run=dry_run, overwrite=overwrite)
+        stack.push_async_callback(opened.close)
+        yield opened
+
+
+async def _into_place(stack: AsyncExitStack, place: Place, source: Source, *, dry_run: bool, overwrite: bool) -> Target:
+    if place.kind == LEGACY and place.path is not None:
+        return IntoFolder(place.path, dry_run=dry_run, overwrite=overwrite)
+    if place.kind == ARCHIVE and place.path is not None:
+        return IntoArchive(place.path, dry_run=dry_run, overwrite=overwrite)
+    # What a dry run would write to is not made: an empty store stands for one that is not there.
+    url = "memory://" if dry_run and not place.is_there else place.url
+    storage = await stack.enter_async_context(open_storage(url))
+    return await _into_storage(stack, storage, source, dry_run=dry_run, overwrite=overwrite)
+
+
+async def _into_storage(
+    stack: AsyncExitStack, storage: IUnifiedStorage, source: Source, *, dry_run: bool, overwrite: bool
+) -> Target:
+    lease = Lease(storage)
+    if not dry_run:
+        await lease.check(storage)
+        await stack.enter_async_context(lease.kept())
+    return IntoStorage(
+        storage,
+        lease,
+        identity=source.identity,
+        told=source.told,
+        whole=source.whole,
+        dry_run=dry_run,
+        overwrite=overwrite,
+    )
+
+
+class _Run:
+    """One copy while it runs."""
+
+    def __init__(self, source: Source, report: CopyReport, max_rate: float | None, on_progress: OnProgress) -> None:
+        self._source = source
+        self._report = report
+        self._max_rate = max_rate
+        self._on_progress = on_progress
+        self._total = 0
+        self._done = 0
+        self._begun = 0.0
+
+    async def copy_into(self, target: Target) -> None:
+        self._on_progress(Progress("survey", 0, 0))
+        self._total = await self._source.survey()
+        async for items in self._source.findings():
+            self._report.add(items)
+        self._begun = time.monotonic()
+        self._on_progress(Progress("copy", 0, self._total))
+        waiting: list[Parcel] = []
+        async for batch in self._source.batches():
+            for one in batch:
+                if isinstance(one, Item):
+                    self._report.add([one])
+                    self._done += 1
+                    continue
+                waiting.append(one)
+                if self._is_full(waiting):
+                    waiting = await self._taken(target, waiting)
+        await self._taken(target, waiting)
+        await target.finish()
+
+    def _is_full(self, waiting: list[Parcel]) -> bool:
+        most = _RECORDS_A_STEP if self._max_rate is None else max(1, min(_RECORDS_A_STEP, int(self._max_rate)))
+        return len(waiting) >= most or sum(parcel.size for parcel in waiting) >= _BYTES_A_STEP
+
+    async def _taken(self, target: Target, parcels: list[Parcel]) -> list[Parcel]:
+        """Have *parcels* written and tell of it; an empty list, for the next ones."""
+        if parcels:
+            self._tell(parcels, await target.take(parcels))
+            self._done += len(parcels)
+            self._on_progress(Progress("copy", self._done, self._total))
+            await self._keep_rate()
+        return []
+
+    def _tell(self, parcels: list[Parcel], taken: Taken) -> None:
+        for place, differences in taken.mismatches.items():
+            told = tuple(f"mismatch:{name}" for name in differences)
+            taken.items[place].reasons = (*taken.items[place].reasons, *told)
+            self._ledger_of(parcels[place]).mismatched += 1
+        if not self._report.dry_run:
+            for place in taken.verified():
+                self._ledger_of(parcels[place]).verified += 1
+        for kind in taken.lossy:
+            self._report.add_lossy(kind)
+        self._report.add(taken.items)
+
+    def _ledger_of(self, parcel: Parcel) -> Any:
+        return self._report.ledger if parcel.record["type"] == SESSION else self._report.others
+
+    async def _keep_rate(self) -> None:
+        if self._max_rate is not None:
+            due = self._begun + self._done / self._max_rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))

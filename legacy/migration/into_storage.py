@@ -1,0 +1,203 @@
+"""Copying into one of our storages: some hundred records a transaction, each decided on, written and read back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from legacy.migration.decision import Decision, Memo, decided
+from legacy.migration.lease import Lease
+from legacy.migration.memos import Memos
+from legacy.migration.targets import Taken, item_of
+from legacy.stores.contents import entries_of, history_in, session_content, whole_content
+from legacy.stores.ours import LogIndex, read_logs
+from legacy.stores.parcels import EQUAL, Log, Parcel, Record, RecordKey
+from session_adapter.entries import history_of
+from unified_storage.errors import StorageConflictError
+from unified_storage.interface import IUnifiedStorage
+from unified_storage.values import equal
+
+T = TypeVar("T")
+_STEP_TIMEOUT = 600.0
+_ATTEMPTS = 5
+_EXACT = ("data", "metadata", "session_id", "thread_id", "created_at", "updated_at", "expires_at")
+
+
+class IntoStorage:
+    """A storage as a target; see ``Target``. Each batch is one transaction, together with what is kept about it.
+
+    Args:
+        storage: open; the caller closes it.
+        lease: this run's right to write there.
+        identity: of the source.
+        told: what the copy was told, kept with what it wrote.
+        whole: whether the source's records come with every field and log.
+    """
+
+    def __init__(
+        self,
+        storage: IUnifiedStorage,
+        lease: Lease,
+        *,
+        identity: str,
+        told: dict[str, Any],
+        whole: bool,
+        dry_run: bool,
+        overwrite: bool,
+    ) -> None:
+        self._storage = storage
+        self._lease = lease
+        self._memos = Memos(identity)
+        self._told = told
+        self._whole = whole
+        self._dry_run = dry_run
+        self._overwrite = overwrite
+        self._index: LogIndex | None = None
+
+    async def take(self, parcels: Sequence[Parcel]) -> Taken:
+        if self._whole and self._index is None:
+            self._index = LogIndex()
+            await self._index.fill(self._storage)
+        if self._dry_run:
+            decisions, _, _ = await self._decided(self._storage, parcels)
+        else:
+            decisions = await in_one_step(self._storage, lambda tx: self._write(tx, parcels))
+        taken = Taken([item_of(parcel, decision) for parcel, decision in zip(parcels, decisions, strict=True)])
+        if not self._dry_run:
+            taken.mismatches = await self._mismatches(parcels, decisions)
+        return taken
+
+    async def finish(self) -> None:
+        """Every batch was final by itself."""
+
+    async def close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+
+    async def _write(self, tx: IUnifiedStorage, parcels: Sequence[Parcel]) -> list[Decision]:
+        decisions, stored, known = await self._decided(tx, parcels)
+        taken = [parcel for parcel, decision in zip(parcels, decisions, strict=True) if decision.writes]
+        memos = self._changed_memos(parcels, decisions, known)
+        if taken or memos:
+            await self._lease.hold(tx)
+        if taken:
+            await tx.restore((parcel.record for parcel in taken), _logs_to_restore(taken, stored))
+        if memos:
+            await self._memos.write(tx, memos, known)
+        return decisions
+
+    async def _decided(
+        self, reader: IUnifiedStorage, parcels: Sequence[Parcel]
+    ) -> tuple[list[Decision], dict[RecordKey, tuple[Record, list[Log]]], dict[str, dict[str, Any]]]:
+        stored = await self._stored(reader, parcels)
+        known = await self._memos.read(reader, (parcel.key[0] for parcel in parcels))
+        return [self._decision(parcel, stored.get(parcel.key), known) for parcel in parcels], stored, known
+
+    def _decision(
+        self, parcel: Parcel, stored: tuple[Record, list[Log]] | None, known: Mapping[str, dict[str, Any]]
+    ) -> Decision:
+        return decided(
+            parcel,
+            None if stored is None else self._content(*stored),
+            is_same_time=stored is not None and stored[0]["created_at"] == parcel.record["created_at"],
+            memo=self._memos.memo(known.get(parcel.key[0], {}), parcel.key[1]),
+            overwrite=self._overwrite,
+        )
+
+    def _content(self, record: Record, logs: list[Log]) -> str:
+        return whole_content(record, logs) if self._whole else session_content(record, history_in(record, logs))
+
+    def _changed_memos(
+        self, parcels: Sequence[Parcel], decisions: Sequence[Decision], known: Mapping[str, dict[str, Any]]
+    ) -> dict[RecordKey, Memo]:
+        memos: dict[RecordKey, Memo] = {}
+        for parcel, decision in zip(parcels, decisions, strict=True):
+            memo = Memo(parcel.source_hash, parcel.content, self._told)
+            kept = self._memos.memo(known.get(parcel.key[0], {}), parcel.key[1])
+            if decision.writes or (decision.outcome == EQUAL and memo != kept):
+                memos[parcel.key] = memo
+        return memos
+
+    async def _stored(
+        self, reader: IUnifiedStorage, parcels: Iterable[Parcel]
+    ) -> dict[RecordKey, tuple[Record, list[Log]]]:
+        """What the target has where *parcels* go: records with the logs that are compared."""
+        wanted = {parcel.key: parcel for parcel in parcels}
+        by_type: dict[str, list[str]] = {}
+        for id, type in wanted:
+            by_type.setdefault(type, []).append(id)
+        records: dict[RecordKey, Record] = {}
+        for type, ids in by_type.items():
+            for record in await reader.list({"type": type, "id": {"$in": ids}}):
+                records[record["id"], record["type"]] = record
+        if self._index is not None:
+            names = {key: self._log_ids(self._index, wanted[key]) for key in records}
+            return {key: (record, await read_logs(reader, names[key])) for key, record in records.items()}
+        histories = await reader.read_many([history_of(id) for id, _ in records])
+        return {key: (record, _as_logs(histories, history_of(key[0]))) for key, record in records.items()}
+
+    def _log_ids(self, index: LogIndex, parcel: Parcel) -> list[str]:
+        return sorted({*index.logs_of(parcel.key), *(log["log_id"] for log in parcel.logs)})
+
+    async def _mismatches(self, parcels: Sequence[Parcel], decisions: Sequence[Decision]) -> dict[int, tuple[str, ...]]:
+        """Read back what was written and compare every field and entry; place -> what differs."""
+        written = [place for place, decision in enumerate(decisions) if decision.writes]
+        stored = await self._stored(self._storage, [parcels[place] for place in written])
+        found = {place: _differences(parcels[place], stored.get(parcels[place].key)) for place in written}
+        return {place: differences for place, differences in found.items() if differences}
+
+
+async def in_one_step(storage: IUnifiedStorage, fn: Callable[[IUnifiedStorage], Awaitable[T]]) -> T:
+    """``fn(tx)`` in a transaction that may take long, tried again on conflicts of the engine."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with storage.transaction(timeout=_STEP_TIMEOUT) as tx:
+                return await fn(tx)
+        except StorageConflictError as error:
+            if attempt == _ATTEMPTS or not error.retryable:
+                raise
+        await asyncio.sleep(0.05 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _logs_to_restore(parcels: Sequence[Parcel], stored: Mapping[RecordKey, tuple[Record, list[Log]]]) -> Iterable[Log]:
+    """The logs of *parcels*, and those of the target that they no longer have, emptied."""
+    for parcel in parcels:
+        yield from parcel.logs
+        brought = {log["log_id"] for log in parcel.logs}
+        _, there = stored.get(parcel.key, ({}, []))
+        for log in there:
+            if log["log_id"] not in brought and log["entries"]:
+                yield {**log, "entries": []}
+
+
+def _as_logs(histories: Mapping[str, list[dict[str, Any]]], id: str) -> list[Log]:
+    entries = histories.get(id) or []
+    return [{"log_id": id, "last_seq": entries[-1]["seq"], "entries": entries}] if entries else []
+
+
+def _differences(parcel: Parcel, stored: tuple[Record, list[Log]] | None) -> tuple[str, ...]:
+    """Which fields and logs of what was read back are not what was written."""
+    if stored is None:
+        return ("missing",)
+    record, logs = stored
+    fields = [name for name in _EXACT if not equal(_utc(parcel.record.get(name)), _utc(record[name]))]
+    wanted = {log["log_id"]: log for log in parcel.logs if log["entries"]}
+    found = {log["log_id"]: log for log in logs if log["entries"]}
+    names = sorted(wanted.keys() | found.keys())
+    return (*fields, *(name for name in names if not _is_same_log(wanted.get(name), found.get(name))))
+
+
+def _is_same_log(wanted: Log | None, found: Log | None) -> bool:
+    left, right = entries_of(wanted), entries_of(found)
+    return len(left) == len(right) and all(map(_is_same_entry, left, right))
+
+
+def _is_same_entry(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return all(equal(_utc(left.get(name)), _utc(right.get(name))) for name in ("seq", "key", "created_at", "body"))
+
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,149 @@
+"""One copy at a time into a storage: the system record ``_copy_run`` says who, and every step checks it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from unified_storage.errors import StorageError, StorageMigrationError
+from unified_storage.interface import IUnifiedStorage
+
+log = logging.getLogger(__name__)
+
+TYPE = "_copy_run"
+ID = "copy"
+STALE_AFTER = timedelta(seconds=60)
+"""Without a sign of life for so long, a run on another machine counts as ended."""
+_SIGN_OF_LIFE_EVERY = 15.0
+
+
+class AnotherRunError(StorageMigrationError):
+    """Another copy is writing to the same target."""
+
+    code = "STORAGE_ANOTHER_RUN_ERROR"
+
+
+class Lease:
+    """This run's right to write to *storage*.
+
+    It is taken with the first step that writes, inside that step's transaction, so that a copy with nothing to write
+    leaves no trace. A holder whose process has ended on this machine is followed at once; any other one after a minute
+    without a sign of life. A holder that was followed notices at its next step, before it writes.
+    """
+
+    def __init__(self, storage: IUnifiedStorage) -> None:
+        self._storage = storage
+        self._token = uuid4().hex
+        self._held = False
+
+    async def check(self, storage: IUnifiedStorage) -> None:
+        """Raise ``AnotherRunError`` when a living run other than this one holds the target."""
+        found = await storage.load(ID, type=TYPE)
+        if found is None or found["data"]["token"] == self._token:
+            return
+        holder = found["data"]
+        age = self._storage.clock() - found["updated_at"]
+        if not _has_ended(holder["process"]) and age < STALE_AFTER:
+            told = f"process {holder['process']['pid']} on {holder['process']['host']}"
+            raise AnotherRunError(f"another copy is writing there ({told}); wait for it, then run this one again")
+
+    async def hold(self, tx: IUnifiedStorage) -> None:
+        """Take the right to write, or make sure that it is still ours, inside the step that is about to write."""
+        await self.check(tx)
+        mine = await tx.load(ID, type=TYPE)
+        if mine is not None and mine["data"]["token"] == self._token:
+            return
+        if self._held:
+            raise AnotherRunError("another copy took over while this one was silent; run it again")
+        await tx.save({"id": ID, "type": TYPE, "data": {"token": self._token, "process": _this_process()}})
+        self._held = True
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """While inside: signs of life. On leaving: what was taken is given back."""
+        heart = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
+            await self._give_back()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_SIGN_OF_LIFE_EVERY)
+            if self._held:
+                with _told("no sign of life could be given"):
+                    await self._sign_of_life()
+
+    async def _sign_of_life(self) -> None:
+        found = await self._storage.load(ID, type=TYPE)
+        if found is not None and found["data"]["token"] == self._token:
+            await self._storage.update(ID, {}, type=TYPE, expected_version=found["version"])
+
+    async def _give_back(self) -> None:
+        if not self._held:
+            return
+        self._held = False
+        with _told("the right to write was not given back; it ends with this process"):
+            found = await self._storage.load(ID, type=TYPE)
+            if found is not None and found["data"]["token"] == self._token:
+                await self._storage.delete(ID, type=TYPE, expected_version=found["version"])
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Log a failure of the storage that must not stand in the way of what is going on."""
+    try:
+        yield
+    except StorageError as error:
+        log.warning(what, extra={"error": error.to_dict()})
+
+
+def _this_process() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": _machine(), "pid": pid, "started": _started(pid)}
+
+
+def _has_ended(process: dict[str, Any]) -> bool:
+    """Whether *process* is known to have ended; of another machine nothing is known."""
+    if process["host"] != _machine():
+        return False
+    return bool(_started(process["pid"]) != process["started"])
+
+
+def _machine() -> str:
+    """This machine; a container with process numbers of its own is one too."""
+    try:
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _started(pid: int) -> str | None:
+    """When the process began, in a form that only compares; None when there is none. A number is soon used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return _known_to_run(pid)
+
+
+def _known_to_run(pid: int) -> str | None:
+    if Path("/proc/self/stat").exists():
+        return None
+    if os.name != "nt":  # there, signal 0 is no question
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return "running"
+    return "running"

@@ -1,0 +1,81 @@
+"""Hashes of what a session or record holds, by which copies are compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from legacy.stores.parcels import SESSION, Log, Record
+from session_adapter.documents import content_hash, exported, trace_of
+from session_adapter.entries import history_of
+from session_adapter.identity import session_id_of, visible_id
+from session_adapter.metadata import OWN
+from session_adapter.timestamps import render
+from unified_storage.errors import StorageIntegrityError
+
+_COMPARED = ("id", "type", "data", "metadata", "session_id", "thread_id", "created_at", "expires_at")
+
+
+def history_in(record: Mapping[str, Any], logs: Iterable[Log]) -> list[dict[str, Any]]:
+    """The entries of a session's history among *logs*."""
+    wanted = history_of(record["id"])
+    return entries_of(next((log for log in logs if log["log_id"] == wanted), None))
+
+
+def entries_of(log: Log | None) -> list[dict[str, Any]]:
+    """The entries of a log that may not be there."""
+    return [] if log is None else list(log["entries"])
+
+
+def shown_id(record: Record) -> str:
+    """The id by which people know a record: a session's visible id, where it has one, else its own."""
+    if record["type"] != SESSION:
+        return str(record["id"])
+    try:
+        return session_id_of(visible_id(record))
+    except StorageIntegrityError:
+        return str(record["id"])
+
+
+def session_content(record: Record, entries: list[dict[str, Any]]) -> str:
+    """The hash of a session's document with its history: what its caller sees, less the two rendered times."""
+    document = content_hash(exported(record, entries))
+    if not entries or trace_of(record) is not None:
+        return document
+    return joined(document, content_hash({"entries": [entry["body"] for entry in entries]}))
+
+
+def document_content(document: Mapping[str, Any]) -> str:
+    """The :func:`session_content` of a session that was saved as *document*, and of which nothing more is known."""
+    return content_hash(dict(document))
+
+
+def whole_content(record: Record, logs: Iterable[Log]) -> str:
+    """The hash of every field and log of a record; version, ``updated_at`` and bookkeeping apart.
+
+    A log without entries does not count, and neither does ``updated_at``: saving what is there changes nothing.
+    """
+    fields = {name: _plain(record.get(name)) for name in _COMPARED}
+    if record["type"] == SESSION and isinstance(record.get("metadata"), dict):
+        fields["metadata"] = {name: value for name, value in record["metadata"].items() if name != OWN}
+    told = sorted(((log["log_id"], log) for log in logs if log["entries"]), key=lambda pair: pair[0])
+    return joined(content_hash(fields), *(_log_content(log) for _, log in told))
+
+
+def joined(*parts: str) -> str:
+    """One hash of several texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _log_content(log: Log) -> str:
+    digest = hashlib.sha256(log["log_id"].encode())
+    for entry in log["entries"]:
+        facts = {name: _plain(entry.get(name)) for name in ("seq", "key", "created_at", "body")}
+        digest.update(content_hash(facts).encode())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return render(value) if isinstance(value, datetime) else value

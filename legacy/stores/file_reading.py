@@ -1,0 +1,186 @@
+"""One legacy file, read carefully: from bytes to a document, or to the reason why it is none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from math import isinf
+from typing import Any
+
+from unified_storage.values import MAX_DEPTH
+
+EMPTY_FILE = "empty_file"
+ENCODING = "encoding"
+INVALID_JSON = "invalid_json"
+NESTING_TOO_DEEP = "nesting_too_deep"
+NUMBER_TOO_LONG = "number_too_long"
+NOT_A_REGULAR_FILE = "not_a_regular_file"
+UNREADABLE = "unreadable"
+VANISHED = "vanished"
+
+MAX_DIGITS = 4300
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STRINGS_AND_REST = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """A file's content as one reading found it, and when it was last written (None: at no time that can be told)."""
+
+    content: bytes
+    modified: datetime | None
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class FileRefused(Exception):
+    """A file that gives no document.
+
+    Attributes:
+        reason: a stable word.
+        detail: where the fault is, where that is known.
+    """
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def read_bytes(path: bytes) -> FileBytes:
+    """All of a file, through one opening of it: a file replaced meanwhile gives its old or its new content.
+
+    Raises:
+        FileRefused: it vanished, is no regular file (a pipe is never waited for), or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        refused = FileRefused(UNREADABLE, "broken link") if os.path.islink(path) else FileRefused(VANISHED)
+        raise refused from error
+    except OSError as error:
+        raise FileRefused(UNREADABLE, error.strerror) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileRefused(NOT_A_REGULAR_FILE)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read()
+        return FileBytes(content, _moment(status.st_mtime_ns))
+    except OSError as error:
+        raise FileRefused(UNREADABLE, error.strerror) from error
+    finally:
+        os.close(descriptor)
+
+
+def _moment(nanoseconds: int) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    except OverflowError:  # file systems can say what no calendar holds
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file's JSON value, and what is odd about its text."""
+
+    value: Any
+    warnings: tuple[str, ...]
+
+
+def parse(content: bytes) -> Parsed:
+    """The JSON value in *content*, read as Python's own reader does: a repeated key's last value counts.
+
+    Raises:
+        FileRefused: no text, no JSON, nested deeper than a storage keeps, or an integer of over 4300 digits.
+    """
+    text, warnings = _decoded(content)
+    if not text.strip():
+        raise FileRefused(EMPTY_FILE)
+    if _levels(text) > MAX_DEPTH:
+        raise FileRefused(NESTING_TOO_DEEP, f"more than {MAX_DEPTH} levels")
+    reader = _Reader()
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=reader.mapping,
+            parse_constant=reader.constant,
+            parse_float=reader.float,
+            parse_int=_integer,
+        )
+    except json.JSONDecodeError as error:
+        raise FileRefused(INVALID_JSON, f"offset {error.pos}, line {error.lineno}: {error.msg}") from error
+    if _SURROGATE_ESCAPE.search(text) and _has_lone_surrogate(value):
+        reader.found("lone_surrogate")
+    return Parsed(value, (*warnings, *reader.warnings))
+
+
+def _decoded(content: bytes) -> tuple[str, tuple[str, ...]]:
+    encoding = json.detect_encoding(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise FileRefused(ENCODING, f"no {error.encoding} at byte {error.start}") from error
+    if encoding == "utf-8":
+        return text, ()
+    if encoding == "utf-8-sig":
+        return text, ("utf8_bom",)
+    return text, (f"encoding_{encoding.removesuffix('-le').removesuffix('-be')}",)
+
+
+def _levels(text: str) -> int:
+    """How deep the brackets of *text* nest, those inside strings left out."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0  # too few to nest too deep
+    steps = ((sign in "[{") - (sign in "]}") for sign in _STRINGS_AND_REST.sub("", text))
+    return max(accumulate(steps), default=0)
+
+
+class _Reader:
+    """The hooks of one parsing, which note what they meet."""
+
+    def __init__(self) -> None:
+        self.warnings: dict[str, None] = {}
+
+    def found(self, warning: str) -> None:
+        self.warnings[warning] = None
+
+    def mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            self.found("duplicate_key")
+        return made
+
+    def constant(self, name: str) -> float:
+        self.found("non_standard_number")
+        return float(name)
+
+    def float(self, digits: str) -> float:
+        value = float(digits)
+        if isinf(value):
+            self.found("non_standard_number")
+        return value
+
+
+def _integer(digits: str) -> int:
+    # Asked before Python is: a process may have lifted Python's own limit, and a storage keeps no more than this.
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise FileRefused(NUMBER_TOO_LONG, f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _has_lone_surrogate(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

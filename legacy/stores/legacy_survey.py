@@ -1,0 +1,205 @@
+"""The survey of a folder of session files: what each file is, and which of several with one id is the session."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+
+from legacy.file_store import session_id_of
+from legacy.stores.contents import document_content
+from legacy.stores.file_reading import (
+    NOT_A_REGULAR_FILE,
+    UNREADABLE,
+    VANISHED,
+    FileBytes,
+    FileRefused,
+    parse,
+    read_bytes,
+)
+from legacy.stores.parcels import DUPLICATE, IGNORED, QUARANTINED, Item
+from legacy.stores.survey import in_batches, temporary_database
+from session_adapter.formats.inspection import Findings, findings
+from session_adapter.timestamps import Zone
+from unified_storage.times import micros
+
+_SUFFIX = b".json"
+_AT_A_TIME = 200
+_SCHEMA = """
+    CREATE TABLE files (
+        name BLOB PRIMARY KEY, id TEXT, updated INTEGER, digest TEXT, content TEXT,
+        outcome TEXT, reasons TEXT NOT NULL DEFAULT '[]', detail TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX files_by_id ON files (id, name);
+"""
+_Row = tuple[bytes, str | None, int | None, str | None, str | None, str | None, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFile:
+    """One file, read and understood.
+
+    Attributes:
+        document: its JSON value; not an object only where ``found`` refuses it.
+        digest: of the bytes.
+        warnings: of its text, its name and its document.
+    """
+
+    document: dict[str, object]
+    found: Findings
+    digest: str
+    modified: datetime | None
+    warnings: tuple[str, ...]
+
+
+def shown(name: bytes) -> str:
+    """A file's name for people; bytes that are no text are escaped."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def understood(name: bytes, read: FileBytes, zone: Zone) -> SessionFile:
+    """What the bytes of the file *name* say.
+
+    Raises:
+        FileRefused: they are no JSON document that can be kept, or name no session.
+    """
+    parsed = parse(read.content)
+    found = findings(parsed.value, stem=_stem(name), source_timezone=zone)
+    if found.refusal is not None:
+        raise FileRefused(found.refusal)
+    hidden = ("hidden_file",) if name.startswith(b".") else ()
+    warnings = (*hidden, *parsed.warnings, *found.warnings)
+    return SessionFile(parsed.value, found, read.digest, read.modified, warnings)
+
+
+def _stem(name: bytes) -> str:
+    text = os.fsdecode(name)
+    return session_id_of(text) or text.removesuffix(".json")
+
+
+class FolderSurvey:
+    """Every entry of a folder, looked at once and kept in a temporary file.
+
+    Args:
+        folder: its path.
+        zone: of times without an offset.
+    """
+
+    def __init__(self, folder: bytes, zone: Zone) -> None:
+        self._folder = folder
+        self._zone = zone
+        self._database = temporary_database(_SCHEMA)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def run(self) -> int:
+        """Look at everything; how many sessions there are to copy. Blocks: meant for a thread of its own."""
+        rows: list[_Row] = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                rows.append(self._row(entry))
+                if len(rows) >= _AT_A_TIME:
+                    self._keep(rows)
+        self._keep(rows)
+        self._decide_duplicates()
+        (count,) = self._database.execute("SELECT count(*) FROM files WHERE outcome IS NULL").fetchone()
+        return int(count)
+
+    def items(self) -> Iterator[list[Item]]:
+        """What does not travel, by file name."""
+        told = "SELECT name, id, outcome, reasons, detail FROM files WHERE outcome IS NOT NULL ORDER BY name"
+        for rows in in_batches(self._database, told):
+            yield [
+                Item(shown(name), id, outcome, tuple(json.loads(reasons)), detail=detail)
+                for name, id, outcome, reasons, detail in rows
+            ]
+
+    def sessions(self, after: str, limit: int) -> list[tuple[bytes, str, str, str]]:
+        """The next sessions behind the id *after*, by id: name, id, digest of the bytes, hash of the document."""
+        return self._database.execute(
+            "SELECT name, id, digest, content FROM files WHERE outcome IS NULL AND id > ? ORDER BY id LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    def holder_of(self, id: str) -> bytes | None:
+        """The file that was found to be the session *id*; None when there is none."""
+        row = self._database.execute("SELECT name FROM files WHERE outcome IS NULL AND id = ?", (id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _keep(self, rows: list[_Row]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._database.execute("COMMIT")
+        rows.clear()
+
+    def _row(self, entry: os.DirEntry[bytes]) -> _Row:
+        try:
+            _check_kind(entry)
+            file = understood(entry.name, read_bytes(entry.path), self._zone)
+        except FileRefused as refused:
+            outcome = IGNORED if refused.reason in _NO_SESSIONS else QUARANTINED
+            return entry.name, None, None, None, None, outcome, json.dumps([refused.reason]), refused.detail
+        updated = None if file.found.updated_at is None else micros(file.found.updated_at)
+        content = document_content(file.document)
+        return entry.name, file.found.id, updated, file.digest, content, None, "[]", None
+
+    def _decide_duplicates(self) -> None:
+        shared = """
+            SELECT id, name, updated, content FROM files WHERE id IN (
+                SELECT id FROM files WHERE outcome IS NULL GROUP BY id HAVING count(*) > 1
+            ) ORDER BY id, name
+        """
+        rows = (row for batch in in_batches(self._database, shared) for row in batch)
+        for _, group in groupby(rows, key=itemgetter(0)):
+            for name, (outcome, reason) in _judged([(name, updated, content) for _, name, updated, content in group]):
+                self._database.execute(
+                    "UPDATE files SET outcome = ?, reasons = ? WHERE name = ?", (outcome, json.dumps([reason]), name)
+                )
+
+
+_NO_SESSIONS = {"directory", "stray_tmp", "not_a_session_file", NOT_A_REGULAR_FILE, VANISHED}
+
+
+def _check_kind(entry: os.DirEntry[bytes]) -> None:
+    """Refuse what is no session file, before anything is opened."""
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError as error:
+        # A link that leads nowhere is there; a file that was deleted since it was listed is not.
+        if not entry.is_symlink():
+            raise FileRefused(VANISHED) from error
+        mode = None
+    except OSError:
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise FileRefused("directory")
+    if not entry.name.endswith(_SUFFIX):
+        raise FileRefused("stray_tmp" if entry.name.endswith(b".tmp") else "not_a_session_file")
+    if mode is None:
+        raise FileRefused(UNREADABLE, "broken link" if entry.is_symlink() else None)
+    if not stat.S_ISREG(mode):
+        raise FileRefused(NOT_A_REGULAR_FILE)
+
+
+def _judged(group: list[tuple[bytes, int | None, str]]) -> Iterator[tuple[bytes, tuple[str, str]]]:
+    """What becomes of files that name one session, given by name: nothing is said of the one that is it."""
+    oldest = -(1 << 63)
+    age = {name: oldest if updated is None else updated for name, updated, _ in group}
+    first_with: dict[str, bytes] = {}
+    for name, _, content in group:
+        first_with.setdefault(content, name)
+    newest = max(age[name] for name in first_with.values())
+    candidates = [name for name in first_with.values() if age[name] == newest]
+    for name, _, content in group:
+        if len(candidates) > 1:
+            yield name, (QUARANTINED, "duplicate_session_id_conflict")
+        elif first_with[content] != name:
+            yield name, (DUPLICATE, "identical_duplicate")
+        elif name != candidates[0]:
+            yield name, (QUARANTINED, "duplicate_session_id")

@@ -1,0 +1,121 @@
+"""One of our storages as a source: every record with its logs, system records aside."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+from legacy.stores.contents import whole_content
+from legacy.stores.parcels import SESSION, Item, Log, Parcel, Record, RecordKey
+from legacy.stores.survey import temporary_database
+from session_adapter.entries import history_of
+from unified_storage.errors import StorageConflictError
+from unified_storage.interface import IUnifiedStorage
+from unified_storage.logs import parse_log_id
+
+_RECORDS_AT_A_TIME = 50
+_ENTRIES_AT_A_TIME = 1_000
+_ATTEMPTS = 5
+
+
+class LogIndex:
+    """Which logs each record owns: a storage lists logs by name, so the owners are kept in a temporary file."""
+
+    def __init__(self) -> None:
+        self._database: sqlite3.Connection = temporary_database(
+            "CREATE TABLE logs (owner TEXT, type TEXT, log TEXT, PRIMARY KEY (owner, type, log)) WITHOUT ROWID"
+        )
+
+    async def fill(self, storage: IUnifiedStorage) -> None:
+        async for ids in storage.logs():
+            names = [parse_log_id(id) for id in ids]
+            rows = [(name.owner_id, name.owner_type, name.log_id) for name in names]
+            self._database.executemany("INSERT OR IGNORE INTO logs VALUES (?, ?, ?)", rows)
+
+    def logs_of(self, key: RecordKey) -> list[str]:
+        """The ids of a record's logs in order; a session's history is always looked for."""
+        rows = self._database.execute("SELECT log FROM logs WHERE owner = ? AND type = ?", key)
+        known = {log for (log,) in rows}
+        if key[1] == SESSION:
+            known.add(history_of(key[0]))
+        return sorted(known)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+async def read_log(storage: IUnifiedStorage, id: str) -> Log | None:
+    """A whole log as ``restore`` takes it, read piece by piece; None when it is not there."""
+    info = await storage.log_info(id)
+    if info is None:
+        return None
+    entries: list[dict[str, Any]] = []
+    while info["count"] > len(entries):
+        more = await storage.read(id, after=entries[-1]["seq"] if entries else 0, limit=_ENTRIES_AT_A_TIME)
+        entries.extend(more)
+        if len(more) < _ENTRIES_AT_A_TIME:
+            break
+    return {"log_id": id, "last_seq": max(info["last_seq"], entries[-1]["seq"] if entries else 0), "entries": entries}
+
+
+async def read_logs(storage: IUnifiedStorage, ids: list[str]) -> list[Log]:
+    """Those of the logs that are there."""
+    found = [await read_log(storage, id) for id in ids]
+    return [log for log in found if log is not None]
+
+
+class OurStorage:
+    """A storage as a source; see ``Source``. Each record comes as it was at one moment.
+
+    Args:
+        storage: open; the caller closes it.
+        identity: its normalised URL.
+    """
+
+    whole = True
+
+    def __init__(self, storage: IUnifiedStorage, identity: str) -> None:
+        self.identity = identity
+        self.told: dict[str, Any] = {}
+        self._storage = storage
+        self._index = LogIndex()
+
+    async def survey(self) -> int:
+        await self._index.fill(self._storage)
+        return await self._storage.count()
+
+    async def findings(self) -> AsyncIterator[list[Item]]:
+        for found in list[list[Item]]():
+            yield found
+
+    async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
+        async for records in self._storage.stream_list(batch_size=_RECORDS_AT_A_TIME, after=after):
+            for record in records:
+                parcel = await self._parcel(record)
+                if parcel is not None:
+                    yield [parcel]
+
+    async def close(self) -> None:
+        self._index.close()
+
+    async def _parcel(self, record: Record) -> Parcel | None:
+        """The record with its logs; read again while somebody changes it; None when it was deleted meanwhile."""
+        key = (record["id"], record["type"])
+        for _ in range(_ATTEMPTS):
+            logs = await read_logs(self._storage, self._index.logs_of(key))
+            heads = await self._storage.list({"id": key[0], "type": key[1]}, with_data=False)
+            if not heads:
+                return None
+            if heads[0]["version"] == record["version"]:
+                content = whole_content(record, logs)
+                return Parcel(record, logs, content, content, True, size=_size(record, logs))
+            record = await self._storage.load(key[0], type=key[1]) or record
+        raise StorageConflictError(
+            f"{key[1]} {key[0]!r} changes too often to be copied; stop its writers and run again"
+        )
+
+
+def _size(record: Record, logs: list[Log]) -> int:
+    # Rough on purpose: it only decides when a batch is full.
+    return len(repr(record["data"])) + sum(len(repr(entry["body"])) for log in logs for entry in log["entries"])

@@ -1,0 +1,204 @@
+"""From what a person writes to a place: ``FORMAT+ENGINE://``, the URL of a storage, or a path that tells by itself."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, redacted
+from unified_storage.opening import StorageURL, backend_names, parse_url
+
+LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_OUR_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'unified\\_%' ESCAPE '\\'"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFormat:
+    """A kind of place, as ``unified-storage formats`` lists it.
+
+    Attributes:
+        url: how such a place is written.
+        lossy: what writing there loses; empty when nothing.
+    """
+
+    name: str
+    url: str
+    reads: bool
+    writes: bool
+    lossy: str
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "url": self.url,
+            "reads": self.reads,
+            "writes": self.writes,
+            "lossy": self.lossy,
+        }
+
+
+STORES = (
+    StoreFormat(
+        LEGACY,
+        "legacy+file:///folder",
+        reads=True,
+        writes=True,
+        lossy="sessions only: no other types, no logs but the history, no expiry, no application of a scoped session",
+    ),
+    StoreFormat(ARCHIVE, "jsonl:///file.jsonl", reads=True, writes=True, lossy=""),
+)
+
+
+def known_formats() -> list[StoreFormat]:
+    """Every kind of place that can be read or written."""
+    engines = [StoreFormat(name, _EXAMPLES.get(name, f"{name}://"), True, True, "") for name in backend_names()]
+    return [*STORES, *engines]
+
+
+_EXAMPLES = {"memory": "memory://", "sqlite": "sqlite:///file.db"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where sessions are.
+
+    Attributes:
+        kind: ``legacy``, ``jsonl`` or ``storage``.
+        url: how it is opened; may hold a password, which ``str()`` masks.
+        path: of a folder, an archive or a SQLite file; None for what is in no file.
+        identity: its normalised URL without a password: the same for the same place.
+    """
+
+    kind: str
+    url: str
+    path: Path | None
+    identity: str
+
+    def __str__(self) -> str:
+        return redacted(self.url)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it exists; a place that is in no file always does."""
+        return self.path is None or self.path.exists()
+
+
+def place_of(text: str | Path) -> Place:
+    """The place that *text* names.
+
+    Raises:
+        StorageConfigurationError: it names none, or a bare path does not tell what it is.
+        StorageUnsupportedError: a foreign store that this version cannot read.
+    """
+    given = str(text)
+    scheme, separator, rest = given.partition("://")
+    if not separator:
+        return _place_of_path(Path(given))
+    if "+" in scheme or scheme in (LEGACY, ARCHIVE):
+        return _foreign_place(given, scheme, rest)
+    url = parse_url(given)
+    if url.scheme not in backend_names():
+        raise StorageConfigurationError(f"unknown place {redacted(given)!r}; known are {', '.join(_known())}")
+    path = _file_of(url)
+    return Place(STORAGE, given, path, storage_identity(url))
+
+
+def _known() -> list[str]:
+    return [format.url for format in known_formats()]
+
+
+def _foreign_place(given: str, scheme: str, rest: str) -> Place:
+    location, _, query = rest.partition("?")
+    name, _, engine = scheme.partition("+")
+    if (name, engine) not in ((LEGACY, "file"), (ARCHIVE, ""), (ARCHIVE, "file")):
+        raise StorageUnsupportedError(f"{scheme}:// is not supported in this version; known are {', '.join(_known())}")
+    if query:
+        raise StorageConfigurationError(f"{scheme}:// takes no parameters, so not {query!r}")
+    if not location.startswith(("/", ".")):
+        told = f"write {scheme}:///absolute/path or {scheme}://./relative/path"
+        raise StorageConfigurationError(f"{given!r} names no path; {told}")
+    return _on_disk(name, Path(unquote(location)))
+
+
+def _on_disk(kind: str, path: Path) -> Place:
+    scheme = "legacy+file" if kind == LEGACY else ARCHIVE
+    url = f"{scheme}://{quote(str(path.absolute()))}"
+    return Place(kind, url, path, f"{scheme}://{path.resolve()}")
+
+
+def _file_of(url: StorageURL) -> Path | None:
+    in_file = url.scheme == "sqlite" and url.path not in ("", ":memory:")
+    return Path(url.path) if in_file else None
+
+
+def storage_identity(url: StorageURL) -> str:
+    """A storage's URL by which it is known again: no user, no password, no option but the namespace."""
+    path = _file_of(url)
+    location = f"/{path.resolve()}" if path else url.location.rpartition("@")[2]
+    namespace = url.options.get("namespace")
+    return f"{url.scheme}://{location}" + (f"?namespace={namespace}" if namespace else "")
+
+
+def _place_of_path(path: Path) -> Place:
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        told = "write sqlite:///file.db, legacy+file:///folder or jsonl:///file.jsonl for a place to be made"
+        raise StorageConfigurationError(f"{str(path)!r} does not exist; {told}")
+    if not path.is_file():
+        raise StorageConfigurationError(f"{str(path)!r} is neither a file nor a folder")
+    return _file(path)
+
+
+def _folder(path: Path) -> Place:
+    if any(name.suffix == ".json" for name in path.iterdir()):
+        return _on_disk(LEGACY, path)
+    told = f"write legacy+file://{path.absolute()} if session files belong there"
+    raise StorageConfigurationError(f"{str(path)!r} is a folder without session files; {told}")
+
+
+def _file(path: Path) -> Place:
+    with path.open("rb") as file:
+        begins = file.read(len(_SQLITE_MAGIC))
+    if begins == _SQLITE_MAGIC:
+        return _sqlite_file(path)
+    if path.suffix == ".jsonl":
+        return _on_disk(ARCHIVE, path)
+    raise StorageConfigurationError(f"{str(path)!r} is neither a SQLite file nor a .jsonl archive")
+
+
+def _sqlite_file(path: Path) -> Place:
+    if _looked_at(path, _has_our_tables):
+        return place_of(f"sqlite:///{quote(str(path.absolute()))}")
+    raise StorageUnsupportedError(
+        f"{str(path)!r} is a SQLite file of another program; reading it is not supported in this version"
+    )
+
+
+def _has_our_tables(connection: sqlite3.Connection) -> bool:
+    (count,) = connection.execute(_OUR_TABLES).fetchone()
+    return bool(count)
+
+
+def _looked_at(path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
+    """What *look* says of a SQLite file, which stays byte-identical, its journal included."""
+    journal = path.with_name(path.name + "-wal")
+    with tempfile.TemporaryDirectory() as folder:
+        if journal.exists():  # a reader would write beside it, so a copy is read
+            copy = Path(shutil.copy(path, Path(folder, "copy.db")))
+            shutil.copy(journal, Path(folder, "copy.db-wal"))
+            address = copy.as_uri()
+        else:
+            address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        try:
+            with closing(sqlite3.connect(address, uri=True)) as connection:
+                return look(connection)
+        except sqlite3.DatabaseError as error:
+            raise StorageConfigurationError(f"{str(path)!r} cannot be read: {error}") from error

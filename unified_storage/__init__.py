@@ -20,6 +20,7 @@ from unified_storage.errors import (
 from unified_storage.interface import IUnifiedStorage, Page
 from unified_storage.logs import log_id
 from unified_storage.opening import backend_names, create_storage, open_storage, register_backend
+from unified_storage.portal import Portal
 from unified_storage.record import DELETE, REPLACE
 from unified_storage.transactions import Transaction
 
@@ -28,6 +29,7 @@ __all__ = [
     "REPLACE",
     "IUnifiedStorage",
     "Page",
+    "Portal",
     "StorageAlreadyExistsError",
     "StorageCapacityError",
     "StorageClosedError",

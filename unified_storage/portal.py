@@ -335,5 +335,6 @@ def _after_fork_in_child() -> None:
         portal.forget_worker()
 
 
+# Registered with the package, before any backend: so backends prepare for a fork first, while their loops still run.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -34,7 +34,8 @@ class Unit(Protocol):
     @property
     def verbs(self) -> IUnifiedStorage: ...
 
-    async def commit(self) -> None: ...
+    async def commit(self) -> None:
+        """Make it last; a commit that fails has ended it as well."""
 
     async def rollback(self) -> None: ...
 

@@ -178,12 +178,13 @@ def update(
     store: Store, id: str, updates: Mapping[str, Any], type_name: str | None, expected_version: int | None
 ) -> Steps[bool]:
     row = yield from _whole(store, id, type_name)
-    check_version(expected_version, 0 if row is None else row[5], id)
-    changed = checked_record(updated_record({} if row is None else shown(row[1:-1], row[-1]), updates)) if row else None
-    if row is None or changed is None:
+    if row is None:
+        check_version(expected_version, 0, id)
         updated_record({}, updates)  # refuses what is wrong also when there is nothing to change
         return False
     stored = Head(row[0], row[1], row[2], row[5], row[6], row[7], row[8])
+    check_version(expected_version, stored.version, id)
+    changed = checked_record(updated_record(shown(row[1:-1], row[-1]), updates))
     yield from _replace(store, stored, changed, later(store.now(), stored.updated_at))
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import queue
 import sqlite3
@@ -34,6 +35,7 @@ from unified_storage.interface import Indexed
 from unified_storage.opening import StorageURL, number_option, refuse_unknown
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 SQLITE = Dialect(
     name="sqlite",
     sqlalchemy=SQLiteDialect_pysqlite(paramstyle="qmark"),
@@ -177,8 +179,8 @@ class _Files:
         self._guard.acquire()
         pauses = list(itertools.chain.from_iterable(file.pause() for file in self._all))
         for pause in pauses:
-            # A transaction that stays open keeps its connection; a child must then not use this file.
-            pause.reached.wait(timeout=5)
+            if not pause.reached.wait(timeout=5):
+                log.warning("forking while a transaction is open: the child must not use its file")
 
     def after_fork_in_parent(self) -> None:
         for file in self._all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -10,9 +11,10 @@ from typing import Any, TypeVar
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.sqlite_connection import SQLiteConnection
 from unified_storage.backends.sql.sqlite_jobs import Job, deliver
-from unified_storage.errors import StorageTransactionError
+from unified_storage.errors import StorageError, StorageTransactionError
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _MOST_TOGETHER = 256
 _GRACE = 5.0
 """Seconds after its own time-out at which the writer itself ends a transaction that nobody ends."""
@@ -197,12 +199,20 @@ class Writer(ConnectionThread):
                 self._run_each(connection, taken)
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                self._undo(connection)
                 raise
         except Exception as error:  # noqa: BLE001 (raised where the tasks wait)
             for job in taken:
                 job.finish(None, error)
         deliver(taken)
+
+    def _undo(self, connection: SQLiteConnection) -> None:
+        """Roll back what is open; a connection that cannot is given up, which undoes it as well."""
+        try:
+            connection.rollback()
+        except StorageError:
+            log.exception("a connection was given up", extra={"path": connection.path})
+            self._disconnect()
 
     def _run_each(self, connection: SQLiteConnection, jobs: list[Job[Any]]) -> None:
         if len(jobs) == 1:
@@ -224,7 +234,7 @@ class Writer(ConnectionThread):
             try:
                 connection.run(begin.steps)
             except BaseException:
-                connection.rollback()
+                self._undo(connection)
                 raise
         except Exception as error:  # noqa: BLE001 (raised where the task waits)
             begin.finish(None, error)
@@ -235,7 +245,7 @@ class Writer(ConnectionThread):
         try:
             self._serve_parts(connection, transaction, time.monotonic() + begin.timeout + _GRACE)
         finally:
-            connection.rollback()
+            self._undo(connection)
             left = transaction.end()
             for part in left:
                 part.finish(None, StorageTransactionError("the transaction is over"))

@@ -80,7 +80,7 @@ async def copy_store(
     report = CopyReport(str(place), _shown(target), told_zone, dry_run)
     try:
         async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
-            run = _Run(opened, report, max_rate, on_progress or _unheard)
+            run = _Run(opened, report, max_rate, on_progress or unheard)
             async with _open_target(target, opened, dry_run=dry_run, overwrite=overwrite_conflicts) as written:
                 await run.copy_into(written)
     except BaseException:
@@ -100,7 +100,7 @@ def _check_switches(max_rate: float | None, mapping: Mapping[str, str] | None, c
         raise StorageValidationError(f"convert can be {SESSION_DATA!r}, not {convert!r}", details={"path": "convert"})
 
 
-def _unheard(_: Progress) -> None:
+def unheard(_: Progress) -> None:
     """Nobody wants to know."""
 
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from legacy.migration.decision import Decision, Memo, decided
+from legacy.migration.differences import exact_differences
 from legacy.migration.lease import Lease
 from legacy.migration.memos import Memos
 from legacy.migration.targets import Taken, item_of
-from legacy.stores.contents import entries_of, history_in, session_content, whole_content
+from legacy.stores.contents import history_in, session_content, whole_content
 from legacy.stores.ours import LogIndex, read_logs
 from legacy.stores.parcels import EQUAL, Log, Parcel, Record, RecordKey
 from session_adapter.entries import history_of
 from unified_storage.errors import StorageConflictError
 from unified_storage.interface import IUnifiedStorage
-from unified_storage.values import equal
 
 T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
 _ATTEMPTS = 5
-_EXACT = ("data", "metadata", "session_id", "thread_id", "created_at", "updated_at", "expires_at")
 
 
 class IntoStorage:
@@ -179,25 +177,4 @@ def _as_logs(histories: Mapping[str, list[dict[str, Any]]], id: str) -> list[Log
 
 
 def _differences(parcel: Parcel, stored: tuple[Record, list[Log]] | None) -> tuple[str, ...]:
-    """Which fields and logs of what was read back are not what was written."""
-    if stored is None:
-        return ("missing",)
-    record, logs = stored
-    fields = [name for name in _EXACT if not equal(_utc(parcel.record.get(name)), _utc(record[name]))]
-    wanted = {log["log_id"]: log for log in parcel.logs if log["entries"]}
-    found = {log["log_id"]: log for log in logs if log["entries"]}
-    names = sorted(wanted.keys() | found.keys())
-    return (*fields, *(name for name in names if not _is_same_log(wanted.get(name), found.get(name))))
-
-
-def _is_same_log(wanted: Log | None, found: Log | None) -> bool:
-    left, right = entries_of(wanted), entries_of(found)
-    return len(left) == len(right) and all(map(_is_same_entry, left, right))
-
-
-def _is_same_entry(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    return all(equal(_utc(left.get(name)), _utc(right.get(name))) for name in ("seq", "key", "created_at", "body"))
-
-
-def _utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+    return ("missing",) if stored is None else exact_differences(parcel, *stored)

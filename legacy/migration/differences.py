@@ -1,0 +1,92 @@
+"""In what two states of one record differ, named for a report: never contents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from legacy.stores.contents import entries_of, history_in, session_content
+from legacy.stores.parcels import SESSION, Log, Parcel, Record
+from session_adapter.metadata import OWN, own_fields
+from unified_storage.values import equal
+
+FIELDS = ("data", "metadata", "session_id", "thread_id", "created_at", "updated_at", "expires_at")
+_ENTRY = ("seq", "key", "created_at", "body")
+
+
+def exact_differences(parcel: Parcel, record: Record, logs: Iterable[Log]) -> tuple[str, ...]:
+    """Which fields and logs just read back are not what was written: every one counts but the version."""
+    fields = [name for name in FIELDS if not _same(parcel.record.get(name), record[name])]
+    return (*fields, *log_differences(parcel.logs, logs))
+
+
+def whole_differences(parcel: Parcel, found: Parcel) -> tuple[str, ...]:
+    """Which fields and logs differ between two stores of ours.
+
+    Saving what is there counts for nothing: not in ``updated_at``, where only an earlier one tells of a change that is
+    missing, and not in what session views keep for themselves.
+    """
+    if parcel.content == found.content and not _is_behind(parcel, found):
+        return ()
+    names = [name for name in FIELDS if name not in ("metadata", "updated_at")]
+    fields = [name for name in names if not _same(parcel.record.get(name), found.record[name])]
+    if not _same(_users(parcel.record), _users(found.record)):
+        fields.append("metadata")
+    if _is_behind(parcel, found):
+        fields.append("updated_at")
+    return (*fields, *log_differences(parcel.logs, found.logs))
+
+
+def document_differences(parcel: Parcel, found: Parcel) -> tuple[str, ...]:
+    """In what a session of ours differs from what a foreign source's document says."""
+    kinds = []
+    entries = history_in(found.record, found.logs)
+    if session_content(found.record, entries) != parcel.content:
+        wanted = [entry["body"] for entry in history_in(parcel.record, parcel.logs)]
+        same = _same([entry["body"] for entry in entries], wanted)
+        kinds.extend(["document"] if same else ["history"])
+        if not same and not _same(parcel.record["data"], found.record["data"]):
+            kinds.append("document")
+    unknown = own_fields(parcel.record).get("time_unknown", ())
+    if "created_at" not in unknown and not _same(parcel.record["created_at"], found.record["created_at"]):
+        kinds.append("created_at")
+    if "updated_at" not in unknown and _is_behind(parcel, found):
+        kinds.append("updated_at")
+    return tuple(kinds)
+
+
+def log_differences(left: Iterable[Log], right: Iterable[Log]) -> tuple[str, ...]:
+    """The names of the logs that differ, by their part before the ``/``; a log without entries is none."""
+    wanted = {log["log_id"]: log for log in left if log["entries"]}
+    found = {log["log_id"]: log for log in right if log["entries"]}
+    differing = [id for id in sorted(wanted.keys() | found.keys()) if not _same_log(wanted.get(id), found.get(id))]
+    return tuple(f"log {id.partition('/')[0]}" for id in differing)
+
+
+def _is_behind(parcel: Parcel, found: Parcel) -> bool:
+    return bool(found.record["updated_at"] < parcel.record["updated_at"])
+
+
+def _users(record: Record) -> Any:
+    metadata = record.get("metadata")
+    if record["type"] != SESSION or not isinstance(metadata, dict):
+        return metadata
+    return {name: value for name, value in metadata.items() if name != OWN}
+
+
+def _same_log(left: Log | None, right: Log | None) -> bool:
+    one, other = entries_of(left), entries_of(right)
+    return len(one) == len(other) and all(map(_same_entry, one, other))
+
+
+def _same_entry(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return all(_same(left.get(name), right.get(name)) for name in _ENTRY)
+
+
+def _same(left: Any, right: Any) -> bool:
+    return equal(_in_utc(left), _in_utc(right))
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,142 @@
+"""What a place is and what it holds, in numbers; and one session of it, without its contents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from legacy.stores.contents import history_in, shown_id
+from legacy.stores.opening import open_source
+from legacy.stores.parcels import SESSION, Item, Parcel, Source
+from legacy.stores.places import STORAGE, Place, place_of
+from session_adapter.documents import format_of, stored_document
+from session_adapter.timestamps import render
+from unified_storage.errors import StorageConfigurationError, StorageNotFoundError
+from unified_storage.opening import open_storage
+
+
+@dataclass
+class PlaceFacts:
+    """What a place holds.
+
+    Attributes:
+        records: how many of each type.
+        formats: of the sessions' documents, how many of each.
+        entries: of all logs.
+        left_out: what is there and is not read: outcome -> how many (quarantined, duplicate, ignored).
+        health: what a storage says of itself; empty for what is none.
+    """
+
+    place: str
+    kind: str
+    records: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    health: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sessions(self) -> int:
+        return self.records[SESSION]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "place": self.place,
+            "kind": self.kind,
+            "sessions": self.sessions,
+            "records": dict(sorted(self.records.items())),
+            "formats": dict(sorted(self.formats.items())),
+            "entries": self.entries,
+            "left_out": dict(sorted(self.left_out.items())),
+            "health": self.health,
+        }
+
+
+async def inspect_place(text: str | Path, *, source_timezone: str | None = None) -> PlaceFacts:
+    """Read all of a place and count what is in it; nothing is written.
+
+    Raises:
+        StorageConfigurationError, StorageUnsupportedError: it is not there, or is nothing that this version reads.
+    """
+    place = place_of(text)
+    facts = PlaceFacts(str(place), place.kind, health=await _health(place))
+    async with open_source(place, source_timezone=source_timezone) as source:
+        await source.survey()
+        async for items in source.findings():
+            facts.left_out.update(item.outcome for item in items)
+        async for batch in source.batches():
+            for one in batch:
+                _count(facts, one)
+    return facts
+
+
+async def inspect_session(
+    text: str | Path, session_id: str, *, show_values: bool = False, source_timezone: str | None = None
+) -> dict[str, Any]:
+    """The facts of one session: its times, format, sizes, logs and the names of its keys.
+
+    Args:
+        session_id: its visible id.
+        show_values: also its document and the bodies of its history.
+    Raises:
+        StorageNotFoundError: there is no such session.
+    """
+    place = place_of(text)
+    async with open_source(place, source_timezone=source_timezone) as source:
+        parcel = await _session(source, session_id)
+    if parcel is None:
+        raise StorageNotFoundError(f"no session {session_id!r} in {place}", details={"session_id": session_id})
+    facts = _session_facts(parcel)
+    if show_values:
+        facts["document"] = stored_document(parcel.record)
+        facts["history"] = [entry["body"] for entry in history_in(parcel.record, parcel.logs)]
+    return facts
+
+
+async def _health(place: Place) -> dict[str, Any]:
+    if place.kind != STORAGE:
+        return {}
+    if not place.is_there:
+        raise StorageConfigurationError(f"{place} does not exist")
+    async with open_storage(place.url) as storage:
+        return await storage.health_check()
+
+
+def _count(facts: PlaceFacts, one: Parcel | Item) -> None:
+    if isinstance(one, Item):
+        facts.left_out[one.outcome] += 1
+        return
+    facts.records[one.key[1]] += 1
+    facts.entries += sum(len(log["entries"]) for log in one.logs)
+    if one.is_session:
+        facts.formats[format_of(one.record).name] += 1
+
+
+async def _session(source: Source, session_id: str) -> Parcel | None:
+    await source.survey()
+    async for batch in source.batches():
+        for one in batch:
+            if isinstance(one, Parcel) and one.is_session and shown_id(one.record) == session_id:
+                return one
+    return None
+
+
+def _session_facts(parcel: Parcel) -> dict[str, Any]:
+    record = parcel.record
+    expires = record.get("expires_at")
+    return {
+        "session_id": shown_id(record),
+        "record_id": record["id"],
+        "file": parcel.file,
+        "format": format_of(record).name,
+        "version": record.get("version"),
+        "created_at": render(record["created_at"]),
+        "updated_at": render(record["updated_at"]),
+        "expires_at": None if expires is None else render(expires),
+        "keys": [*stored_document(record)],
+        "metadata_keys": [name for name in record.get("metadata") or {} if name != "~"],
+        "logs": {log["log_id"]: len(log["entries"]) for log in parcel.logs},
+        "warnings": list(parcel.reasons),
+    }

@@ -180,10 +180,10 @@ def with_own_times(document: Document, record: Mapping[str, Any]) -> dict[str, A
                 del kept[name]
             else:
                 kept[name] = own
-    if kept or not metadata or isinstance(stored, Mapping):
+    if kept or not metadata or stored not in (ABSENT, None):
         return {**document, "metadata": kept}
     without = {key: value for key, value in document.items() if key != "metadata"}
-    return without if stored is ABSENT else {**document, "metadata": stored}
+    return without if stored is ABSENT else {**document, "metadata": None}
 
 
 # imports

@@ -110,7 +110,7 @@ def _shown_time(event: Event, entry: Mapping[str, Any], zone: Zone) -> str | Non
 
 
 def shown_elements(body: Any, format: Format) -> list[Any]:
-    """What the entry *body* adds to the list of a document in *format*: its own elements as they are, all else converted."""
+    """What the entry *body* adds to the list of a document in *format*: elements of its own form as they are."""
     writer, value = entry_form(body)
     if writer is not None and same_form(writer, format):
         return [value]

@@ -1,0 +1,260 @@
+"""``sessions.events``: the history of a session as events, whoever wrote its entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from typing import Any, overload
+
+from pydantic import BaseModel
+
+from session_adapter.entries import event_entry, flat_events, history_of, is_run, shown_messages
+from session_adapter.errors import storage_failures
+from session_adapter.formats import Event
+from session_adapter.history import brought, edited, mark, replaced_in_place
+from session_adapter.identity import SessionId, no_session, record_id
+from session_adapter.metadata import own_fields
+from session_adapter.reading import required_head
+from session_adapter.timestamps import Zone
+from unified_storage.arguments import check_count
+from unified_storage.errors import StorageNotFoundError, StorageValidationError
+from unified_storage.interface import Entries, Entry, IUnifiedStorage, OnDuplicate, Record
+
+LOOSE_RUNS = "loose_runs"
+"""Our own field that says: some message of a run stands in an entry of its own."""
+
+_CHUNK = 500
+
+
+class Events:
+    """The events of sessions on one storage, or inside one transaction.
+
+    Args:
+        source_timezone: the zone of event times without an offset; None is this machine's.
+    """
+
+    def __init__(self, storage: IUnifiedStorage, source_timezone: Zone = None) -> None:
+        self._storage = storage
+        self._zone = source_timezone
+
+    async def read(
+        self,
+        session: SessionId,
+        *,
+        last: int | None = None,
+        after: int = 0,
+        before: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """The events of *session*, oldest first; empty when there is no such session.
+
+        Each has ``seq index id role author content tool_calls tool_call_id name run_id timestamp usage status
+        state_delta`` (null where it has none) and its writer's further keys. The messages of a whole run share their
+        ``seq`` and count ``index`` from 0; a message whose id stands in its run is shown once.
+
+        Args:
+            last: only the newest *last* events of what the others leave.
+            after, before: ``seq`` numbers, both exclusive.
+            since: an aware time; entries whose time is that or later.
+            limit: only the first *limit* events; not together with ``last``.
+        """
+        for name, value in (("last", last), ("limit", limit)):
+            check_count(name, value)
+        if last is not None and limit is not None:
+            raise StorageValidationError("last and limit exclude each other", details={"path": "last"})
+        log = history_of(record_id(session))
+        with storage_failures("read the events of a session"):
+            if last is not None:
+                return await self._newest(log, last, after, before, since)
+            return await self._oldest(log, limit, after, before, since)
+
+    @overload
+    async def append(
+        self,
+        session: SessionId,
+        event: Mapping[str, Any] | BaseModel,
+        *,
+        on_duplicate: OnDuplicate = ...,
+        keep_last: int | None = ...,
+        expected_version: int | None = ...,
+    ) -> int: ...
+
+    @overload
+    async def append(
+        self,
+        session: SessionId,
+        event: Sequence[Mapping[str, Any] | BaseModel],
+        *,
+        on_duplicate: OnDuplicate = ...,
+        keep_last: int | None = ...,
+        expected_version: int | None = ...,
+    ) -> list[int]: ...
+
+    async def append(
+        self,
+        session: SessionId,
+        event: Mapping[str, Any] | BaseModel | Sequence[Mapping[str, Any] | BaseModel],
+        *,
+        on_duplicate: OnDuplicate = "error",
+        keep_last: int | None = None,
+        expected_version: int | None = None,
+    ) -> int | list[int]:
+        """Add one event, or several in one step, to the end; its number, or their numbers.
+
+        An event is a mapping (or an ``Event``) with at least a ``role``. Its ``id``, where given, is the key that
+        makes adding it again recognisable.
+
+        Args:
+            on_duplicate: what an ``id`` that is there means: ``error`` stores nothing, ``skip`` and ``replace`` return
+                the number that it has.
+            keep_last: afterwards only the newest *keep_last* entries stay (a whole run is one).
+            expected_version: of the session; not applied where all ids are there under ``skip`` or ``replace``.
+        Raises:
+            SessionNotFoundError: there is no such session.
+            StorageAlreadyExistsError: an id is there, and ``on_duplicate`` is ``error``.
+            StorageConflictError: the session has another version.
+        """
+        several = isinstance(event, Iterable) and not isinstance(event, Mapping | BaseModel | str | bytes)
+        given: list[Any] = list(event) if several else [event]
+        bodies = [_checked_event(one, f"events[{at}]") for at, one in enumerate(given)]
+        entries = [event_entry(body, self._zone) for body in bodies]
+        has_runs = any(body.get("run_id") is not None for body in bodies)
+        stored_id = record_id(session)
+
+        async def appended(tx: IUnifiedStorage) -> list[int]:
+            return await tx.append(
+                history_of(stored_id),
+                entries,
+                on_duplicate=on_duplicate,
+                keep_last=keep_last,
+                expected_version=expected_version,
+            )
+
+        async def noted(tx: IUnifiedStorage) -> list[int]:
+            head = await required_head(tx, session)
+            numbers = await appended(tx)
+            await replaced_in_place(tx, head, numbers)
+            if has_runs and not own_fields(head).get(LOOSE_RUNS):
+                await mark(tx, head, **{LOOSE_RUNS: True})
+            return numbers
+
+        with storage_failures("append to a session"):
+            try:
+                plain = on_duplicate != "replace" and not has_runs
+                numbers = await appended(self._storage) if plain else await self._storage.atomically(noted)
+            except StorageNotFoundError as error:
+                raise no_session(session) from error
+        return numbers if several else numbers[0]
+
+    async def pop(self, session: SessionId) -> Event | None:
+        """Withdraw the newest event and return it; None when there is none. In a run, it is its last message.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+
+        async def withdrawn(tx: IUnifiedStorage) -> Event | None:
+            head = await required_head(tx, session)
+            log = history_of(head["id"])
+            newest = await tx.read(log, last=1)
+            if newest and flat_events(newest[0], self._zone):
+                return await self._pop_last(tx, log, newest[0])
+            return await self._pop_behind(tx, head, await tx.read(log))
+
+        with storage_failures("pop an event of a session"):
+            return await self._storage.atomically(withdrawn)
+
+    async def count(self, session: SessionId) -> int:
+        """How many events ``read`` shows; 0 when there is no such session."""
+        return len(await self.read(session))
+
+    # reading
+
+    async def _oldest(
+        self, log: str, limit: int | None, after: int, before: int | None, since: datetime | None
+    ) -> list[Event]:
+        entries: Entries = []
+        async for chunk in self._forward(log, limit, after, before, since):
+            entries += chunk
+            if limit is not None and len(shown := self._shown(entries)) >= limit:
+                return shown[:limit]
+        return self._shown(entries)
+
+    async def _forward(
+        self, log: str, limit: int | None, after: int, before: int | None, since: datetime | None
+    ) -> AsyncIterator[Entries]:
+        if limit is None:
+            yield await self._storage.read(log, after=after, before=before, since=since)
+            return
+        while limit > 0:
+            chunk = await self._storage.read(log, after=after, before=before, since=since, limit=limit)
+            yield chunk
+            if len(chunk) < limit:
+                return
+            after = chunk[-1]["seq"]
+
+    async def _newest(self, log: str, last: int, after: int, before: int | None, since: datetime | None) -> list[Event]:
+        entries: Entries = []
+        wanted = last
+        while wanted > 0:
+            chunk = await self._storage.read(log, after=after, before=before, since=since, last=wanted)
+            entries = chunk + entries
+            shown = self._shown(entries)
+            if len(shown) >= last or len(chunk) < wanted:
+                return shown[max(0, len(shown) - last) :]
+            before = chunk[0]["seq"]
+            wanted = max(last, _CHUNK)  # entries that show nothing were among the newest
+        return []
+
+    def _shown(self, entries: Entries) -> list[Event]:
+        groups = [(entry, flat_events(entry, self._zone)) for entry in entries]
+        in_runs = {
+            (event["run_id"], event["id"]) for entry, events in groups if is_run(entry["body"]) for event in events
+        }
+        return [
+            event
+            for entry, events in groups
+            for event in events
+            if event["id"] is None or is_run(entry["body"]) or (event["run_id"], event["id"]) not in in_runs
+        ]
+
+    # popping
+
+    async def _pop_last(self, tx: IUnifiedStorage, log: str, entry: Entry) -> Event:
+        event = flat_events(entry, self._zone)[-1]
+        await brought(tx, log, [entry], _without_last_message(entry))
+        return event
+
+    async def _pop_behind(self, tx: IUnifiedStorage, head: Record, entries: Entries) -> Event | None:
+        """The newest event where entries that show none stand after it."""
+        shown = [at for at, entry in enumerate(entries) if flat_events(entry, self._zone)]
+        if not shown:
+            return None
+        at = shown[-1]
+        event = flat_events(entries[at], self._zone)[-1]
+        left = [*entries[:at], *_without_last_message(entries[at]), *entries[at + 1 :]]
+        await edited(tx, head, entries, left)
+        return event
+
+
+def _without_last_message(entry: Entry) -> Entries:
+    """What is left of *entry* when its last message is taken out: nothing, or a run with messages."""
+    if not is_run(entry["body"]):
+        return []
+    shorter = deepcopy(entry)
+    places = [*shown_messages(shorter["body"])]
+    messages, at = places[-1]
+    del messages[at]
+    return [shorter] if len(places) > 1 else []
+
+
+def _checked_event(event: object, path: str) -> dict[str, Any]:
+    given = event.model_dump(exclude_unset=True) if isinstance(event, BaseModel) else event
+    if not isinstance(given, Mapping):
+        message = f"an event is a mapping, not {type(event).__name__}"
+        raise StorageValidationError(message, details={"path": path})
+    if not isinstance(given.get("role"), str) or not given["role"]:
+        raise StorageValidationError("an event needs its role, a text", details={"path": f"{path}.role"})
+    return dict(given)

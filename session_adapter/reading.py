@@ -1,0 +1,82 @@
+"""Reading sessions whole: records and histories are two reads, which must belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from session_adapter.documents import exported, trace_of
+from session_adapter.entries import history_of
+from session_adapter.identity import SESSION, SessionId, no_session, record_id
+from unified_storage.interface import IUnifiedStorage, Record, Records
+
+BATCH = 100
+"""Records whose histories are read in one go."""
+
+_TRIES = 3
+
+
+async def session_record(storage: IUnifiedStorage, stored_id: str) -> Record | None:
+    """The record of a session; None when there is none, though another type may have its id."""
+    return await storage.load(stored_id, type=SESSION)
+
+
+async def required_head(storage: IUnifiedStorage, session: SessionId) -> Record:
+    """The record of *session* without its data, or ``SessionNotFoundError``."""
+    heads = await session_records(storage, [record_id(session)], with_data=False)
+    if not heads:
+        raise no_session(session)
+    return heads[0]
+
+
+async def session_records(storage: IUnifiedStorage, stored_ids: list[str], *, with_data: bool = True) -> Records:
+    """The records of those sessions that are there, by id, one query for :data:`BATCH` of them."""
+    found: Records = []
+    for start in range(0, len(stored_ids), BATCH):
+        named = {"type": SESSION, "id": {"$in": stored_ids[start : start + BATCH]}}
+        found += await storage.list(named, with_data=with_data)
+    return found
+
+
+async def whole(storage: IUnifiedStorage, records: Records) -> list[tuple[Record, dict[str, Any]]]:
+    """Each record with its document put together, in the order given.
+
+    A record that changed while its history was read is read again; one that was deleted meanwhile is left out.
+    """
+    found: dict[str, tuple[Record, dict[str, Any]]] = {}
+    for start in range(0, len(records), BATCH):
+        await _put_together(storage, records[start : start + BATCH], found)
+    return [found[record["id"]] for record in records if record["id"] in found]
+
+
+async def _put_together(
+    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
+) -> None:
+    for _ in range(_TRIES):
+        moved = await _settle(storage, records, found)
+        if not moved:
+            return
+        records = await session_records(storage, moved)
+
+    async def undisturbed(tx: IUnifiedStorage) -> None:
+        await _settle(tx, await session_records(tx, moved), found)
+
+    await storage.atomically(undisturbed)
+
+
+async def _settle(
+    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
+) -> list[str]:
+    """Put together what did not change while its history was read; the ids of what did."""
+    split = [record["id"] for record in records if trace_of(record) is not None]
+    logs = await storage.read_many([history_of(stored_id) for stored_id in split]) if split else {}
+    # An append moves its owner's version, so a version that is still the same belongs to the history just read.
+    heads = await session_records(storage, split, with_data=False) if split else []
+    versions = {head["id"]: head["version"] for head in heads}
+    moved = []
+    for record in records:
+        stored_id = record["id"]
+        if stored_id not in split or versions.get(stored_id) == record["version"]:
+            found[stored_id] = (record, exported(record, logs.get(history_of(stored_id), [])))
+        elif stored_id in versions:
+            moved.append(stored_id)
+    return moved

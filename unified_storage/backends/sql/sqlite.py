@@ -271,5 +271,6 @@ class SQLiteEngine:
 
 async def _ended(threads: list[threading.Thread]) -> None:
     """Wait for threads that have been told to end, without holding up the loop."""
-    for thread in threads:
-        await asyncio.get_running_loop().run_in_executor(None, thread.join)
+    # looked at again and again: while the interpreter exits no executor takes work any more
+    while any(thread.is_alive() for thread in threads):
+        await asyncio.sleep(0.002)

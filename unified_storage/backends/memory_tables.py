@@ -230,17 +230,21 @@ class MemoryTables:
     def restore(self, records: list[Draft], logs: list[RestoredLog]) -> int:
         now = self.now()
         for draft in records:
-            stored = self._rows.get((draft.id, draft.type))
+            key = (draft.id, draft.type)
+            stored = self._living(key)
+            if stored is None:
+                self._drop(key)  # an expired one, with its logs
             created = now if draft.created_at is None else draft.created_at
             updated = created if draft.updated_at is None else draft.updated_at
             self._put(_row(draft, stored.version + 1 if stored else 1, created, updated))
+        among = {(draft.id, draft.type) for draft in records}
         for log in logs:
-            self._restore_log(log)
+            self._restore_log(log, among)
         return len(records)
 
-    def _restore_log(self, restored: RestoredLog) -> None:
+    def _restore_log(self, restored: RestoredLog, among: set[Key]) -> None:
         owner = (restored.owner.owner_id, restored.owner.owner_type)
-        if owner not in self._rows:
+        if owner not in among and self._living(owner) is None:
             raise _no_owner(restored.owner)
         log = Log(owner, restored.last_seq)
         log.entries = [
@@ -307,7 +311,7 @@ class MemoryTables:
             raise duplicate_key(name, key)
         if not (drafts and all(known)):
             check_version(expected_version, owner.version, owner.id)
-        if name.log_id not in self._logs and (drafts or keep_last is not None):
+        if name.log_id not in self._logs and drafts:
             self._put_log(name.log_id, log)
         numbers = self._added(name, log, drafts, on_duplicate)
         trimmed = keep_last is not None and log.keep_last(keep_last, self._undo)

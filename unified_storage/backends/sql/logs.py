@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from unified_storage.arguments import check_version
@@ -141,11 +141,14 @@ def rewrite(
     return numbers
 
 
-def restore(store: Store, restored: RestoredLog) -> Steps[None]:
-    """Write a log whole, with the numbers and times that its entries have."""
+def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str]]) -> Steps[None]:
+    """Write a log whole, with the numbers and times that its entries have.
+
+    Its owner is a living record, or one of *among*: those that were restored just now, expired ones too.
+    """
     name = restored.owner
     owner = yield from records.head(store, name.owner_id, name.owner_type)
-    if owner is None:
+    if owner is None or not (owner.lives(store.now()) or (owner.id, owner.type) in among):
         raise _no_owner(name)
     log, _, _ = yield from _log(store, name)
     count = len(restored.entries)

@@ -52,16 +52,21 @@ def shown(row: Row, data: str | None) -> Record:
     return record
 
 
-def read_back(text: str, id: str, type_name: str) -> Any:
+def read_back(text: str, id: str, type_name: str) -> dict[str, Any]:
     """A stored document; damage is an error that names the record, never an absence."""
     try:
-        return decode(text)
+        document = decode(text)
     except StorageIntegrityError as error:
-        raise StorageIntegrityError(
-            f"record {id!r} of type {type_name!r} is unreadable: {error.message}",
-            details={"id": id, "type": type_name},
-            cause=error,
-        ) from error
+        raise _unreadable(id, type_name, error.message) from error
+    if type(document) is not dict:
+        raise _unreadable(id, type_name, "it is no mapping")
+    return document
+
+
+def _unreadable(id: str, type_name: str, why: str) -> StorageIntegrityError:
+    return StorageIntegrityError(
+        f"record {id!r} of type {type_name!r} is unreadable: {why}", details={"id": id, "type": type_name}
+    )
 
 
 def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
@@ -147,8 +152,11 @@ def _replace(store: Store, stored: Head, draft: Draft, updated_at: int) -> Steps
 
 
 def restore(store: Store, draft: Draft) -> Steps[None]:
-    """Write a record with its own times, over whatever is there."""
+    """Write a record with its own times, over whatever is there; an expired one goes first, with its logs."""
     stored = yield from head(store, draft.id, draft.type)
+    if stored is not None and not stored.lives(store.now()):
+        yield from drop(store, stored.n)
+        stored = None
     created = store.now() if draft.created_at is None else draft.created_at
     updated = created if draft.updated_at is None else draft.updated_at
     if stored is None:

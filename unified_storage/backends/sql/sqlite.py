@@ -272,5 +272,5 @@ class SQLiteEngine:
 async def _ended(threads: list[threading.Thread]) -> None:
     """Wait for threads that have been told to end, without holding up the loop."""
     # looked at again and again: while the interpreter exits no executor takes work any more
-    while any(thread.is_alive() for thread in threads):
+    while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110 (an event would need a waker)
         await asyncio.sleep(0.002)

@@ -25,6 +25,7 @@ from unified_storage.errors import (
 T = TypeVar("T")
 MEMORY = ":memory:"
 _STEPS_BETWEEN_LOOKS = 20_000
+_NOT_UTF8 = "Could not decode to UTF-8"
 _KINDS: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_BUSY: StorageConflictError,
     sqlite3.SQLITE_LOCKED: StorageConflictError,
@@ -43,6 +44,9 @@ _KINDS: dict[int, type[StorageError]] = {
 
 def translated_error(error: sqlite3.Error, path: str) -> StorageError:
     """Our error for one of SQLite's, which stays its cause."""
+    if str(error).startswith(_NOT_UTF8):
+        # Said by Python's own module, with the text itself, which is nobody's business.
+        return StorageIntegrityError(f"SQLite {path}: a stored text is not UTF-8", details={"engine": "sqlite"})
     code = getattr(error, "sqlite_errorcode", None)
     kind = _KINDS.get((code or 0) & 0xFF, StorageConnectionError)
     return kind(

@@ -265,8 +265,9 @@ class _SQLVerbs(IUnifiedStorage):
 def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) -> Steps[int]:
     for draft in drafts:
         yield from records.restore(store, draft)
+    among = {(draft.id, draft.type) for draft in drafts}
     for log in restored:
-        yield from logs.restore(store, log)
+        yield from logs.restore(store, log, among)
     return len(drafts)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from legacy.failures import Failures, OnError, check_session_data, check_session_id
+from legacy.listings import newest_first, summary_of
 from legacy.session_files import (
     SUFFIX,
     document_bytes,
@@ -20,7 +21,6 @@ from legacy.session_files import (
     sync_folder,
 )
 from legacy.store import ISessionStore
-from legacy.summaries import newest_first, summary_of
 from session_adapter.formats import detect
 from session_adapter.formats.places import text_of
 from unified_storage.errors import StorageIntegrityError, StorageValidationError

@@ -6,8 +6,8 @@ from copy import deepcopy
 from typing import Any
 
 from legacy.failures import Failures, OnError, check_session_data, check_session_id
+from legacy.listings import newest_first, summary_of
 from legacy.store import ISessionStore
-from legacy.summaries import newest_first, summary_of
 
 
 class MemorySessionStore(ISessionStore):
@@ -37,22 +37,27 @@ class MemorySessionStore(ISessionStore):
 
     def get_session(self, session_id: str) -> dict[str, Any] | None:
         check_session_id(session_id)
-        return deepcopy(self._sessions.get(session_id))
+        return self._failures.answered("get_session", lambda: deepcopy(self._sessions.get(session_id)), None)
 
     def delete_session(self, session_id: str) -> bool:
         """Remove the session; False when there was none."""
         check_session_id(session_id)
-        return self._sessions.pop(session_id, None) is not None
+        return self._failures.answered(
+            "delete_session", lambda: self._sessions.pop(session_id, None) is not None, False
+        )
 
     def list_sessions(self) -> list[dict[str, Any]]:
         """The summaries, last updated first."""
-        sessions = self._sessions.copy()
-        return newest_first(deepcopy(summary_of(session_id, session)) for session_id, session in sessions.items())
+        return self._failures.answered("list_sessions", self._summaries, [])
 
     def session_exists(self, session_id: str) -> bool:
         check_session_id(session_id)
-        return session_id in self._sessions
+        return self._failures.answered("session_exists", lambda: session_id in self._sessions, False)
 
     def _save(self, session_id: str, session_data: dict[str, Any]) -> bool:
         self._sessions[session_id] = deepcopy(session_data)
         return True
+
+    def _summaries(self) -> list[dict[str, Any]]:
+        sessions = self._sessions.copy()
+        return newest_first(deepcopy(summary_of(session_id, session)) for session_id, session in sessions.items())

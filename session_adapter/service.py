@@ -69,6 +69,11 @@ class SessionService:
         self._storage = storage
         self._zone = zone_named(source_timezone) if isinstance(source_timezone, str) else source_timezone
 
+    @property
+    def storage(self) -> IUnifiedStorage:
+        """Where the sessions are kept."""
+        return self._storage
+
     async def save_session(
         self, session_id: SessionId, session_data: Mapping[str, Any], *, expected_version: int | None = None
     ) -> None:

@@ -26,6 +26,7 @@ class Job(Generic[T]):
         self._future: asyncio.Future[T] = self.loop.create_future()
         self._taken = threading.Lock()
         self._outcome: tuple[Any, BaseException | None] | None = None
+        self._delivered = False
 
     def take(self) -> bool:
         """Whether the job is now the caller's."""
@@ -39,9 +40,13 @@ class Job(Generic[T]):
         """What the steps gave, None as long as they did not."""
         return None if self._outcome is None else self._outcome[0]
 
+    def deliver(self) -> None:
+        """The outcome is final from here on: what was written together is committed."""
+        self._delivered = True
+
     def tell(self) -> None:
-        """Wake the waiting task; runs on its loop."""
-        if self._future.done() or self._outcome is None:
+        """Wake the waiting task where the outcome is final; runs on its loop."""
+        if self._future.done() or self._outcome is None or not self._delivered:
             return
         result, error = self._outcome
         if error is None:
@@ -90,6 +95,7 @@ def deliver(jobs: Iterable[Job[Any]]) -> None:
     """Tell every task its outcome: one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
+        job.deliver()
         by_loop.setdefault(job.loop, []).append(job)
     for loop, told in by_loop.items():
         try:

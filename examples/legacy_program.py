@@ -1,8 +1,7 @@
 """An old program: it knows ``ISessionStore`` and nothing else, and runs unchanged on every store.
 
-    python examples/legacy_program.py file:SESSIONS_FOLDER
-    python examples/legacy_program.py sqlite:///sessions.db
-    python examples/legacy_program.py memory
+``python examples/legacy_program.py PLACE``, where PLACE is ``memory``, ``file:FOLDER`` or the URL of a storage, such as
+``sqlite:///sessions.db``.
 """
 
 from __future__ import annotations

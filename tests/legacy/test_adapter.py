@@ -1,4 +1,5 @@
-"""The old interface over asynchronous services: what it answers, what it raises, what it leaves behind (S2.2-S2.6)."""
+"""The old interface over asynchronous services: what it answers, what it raises, what it leaves
+behind (S2.2-S2.6, S2.44-S2.47; T2.1, T2.2, T2.12, T2.13)."""
 
 import asyncio
 import gc

@@ -12,12 +12,11 @@ from legacy.migration.decision import NOT_OURS, Decision
 from legacy.migration.lease import AnotherRunError
 from legacy.migration.targets import Taken, item_of
 from legacy.stores.contents import document_content
-from legacy.stores.file_reading import FileRefused
+from legacy.stores.file_reading import FileRefused, refusal_of
 from legacy.stores.legacy_documents import Document, legacy_document, losses
-from legacy.stores.legacy_files import refusal_of
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Parcel
 from legacy.stores.survey import temporary_database
-from unified_storage.errors import StorageError
+from unified_storage.errors import StorageError, StorageIntegrityError
 
 try:
     import fcntl
@@ -98,7 +97,7 @@ class IntoFolder:
 
 
 def _refusal(error: StorageError) -> FileRefused:
-    damaged = error.error_code == "STORAGE_INTEGRITY_ERROR"
+    damaged = isinstance(error, StorageIntegrityError)
     return FileRefused("unreadable_target", error.message) if damaged else refusal_of(error)
 
 

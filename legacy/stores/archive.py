@@ -18,6 +18,7 @@ from unified_storage.record import checked_record, is_system
 
 DAMAGED = "damaged_line"
 OUT_OF_ORDER = "out_of_order"
+_RECORD_BEGINS = b'{"kind":"r'
 _BATCH_BYTES = 1 << 20
 _BATCH_LINES = 2_000
 
@@ -127,7 +128,7 @@ def _grouped(lines: Iterable[tuple[int, bytes]]) -> Iterator[Group]:
     group: Group | None = None
     for number, line in lines:
         kind, fields, fault = _read(number, line)
-        if kind == "record" or group is None:
+        if group is None or kind == "record" or _begins_another(group, kind, fields, line):
             if group is not None:
                 yield _checked(group)
             group = Group(number, fields if kind == "record" else None)
@@ -137,6 +138,21 @@ def _grouped(lines: Iterable[tuple[int, bytes]]) -> Iterator[Group]:
         group.fault = group.fault or fault
     if group is not None:
         yield _checked(group)
+
+
+def _begins_another(group: Group, kind: str | None, fields: dict[str, Any], line: bytes) -> bool:
+    """Whether a line belongs to a record whose own line is damaged or gone."""
+    if kind is None:
+        return line.startswith(_RECORD_BEGINS)
+    return kind == "log" and group.record is not None and _owner_of(fields["log_id"]) != group.key
+
+
+def _owner_of(log_id: str) -> RecordKey | None:
+    try:
+        name = parse_log_id(log_id)
+    except StorageError:
+        return None
+    return name.owner_id, name.owner_type
 
 
 def _read(number: int, line: bytes) -> tuple[str | None, dict[str, Any], tuple[str, str] | None]:
@@ -153,8 +169,7 @@ def _added(group: Group, number: int, kind: str | None, fields: dict[str, Any]) 
     """Add a log or an entry to its record's group; the fault where it does not fit there."""
     try:
         if kind == "log":
-            name = parse_log_id(fields["log_id"])
-            if (name.owner_id, name.owner_type) != group.key:
+            if _owner_of(fields["log_id"]) != group.key:
                 raise ValueError("a log stands behind another record than its owner")
             group.logs.append({**fields, "entries": []})
         elif kind == "entry":
@@ -162,7 +177,7 @@ def _added(group: Group, number: int, kind: str | None, fields: dict[str, Any]) 
             if not group.logs or group.logs[-1]["log_id"] != log_id:
                 raise ValueError("an entry stands behind another log than its own")
             group.logs[-1]["entries"].append(fields)
-    except (ValueError, StorageError) as error:
+    except ValueError as error:
         return DAMAGED, f"line {number}: {error}"
     return None
 

@@ -13,6 +13,7 @@ from itertools import accumulate
 from math import isinf
 from typing import Any
 
+from unified_storage.errors import StorageCapacityError, StorageError
 from unified_storage.values import MAX_DEPTH
 
 EMPTY_FILE = "empty_file"
@@ -54,6 +55,12 @@ class FileRefused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+def refusal_of(error: StorageError) -> FileRefused:
+    """The refusal that says why a storage does not take a document: ``too_large``, or ``not_storable`` and where."""
+    reason = "too_large" if isinstance(error, StorageCapacityError) else "not_storable"
+    return FileRefused(reason, error.details.get("path"))
 
 
 def read_bytes(path: bytes) -> FileBytes:

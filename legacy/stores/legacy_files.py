@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from legacy.stores.contents import document_content, entries_of, joined, session_content
-from legacy.stores.file_reading import VANISHED, FileRefused, read_bytes
-from legacy.stores.legacy_survey import FolderSurvey, SessionFile, shown, understood
+from legacy.stores.contents import entries_of, joined, session_content
+from legacy.stores.file_reading import VANISHED, FileRefused, read_bytes, refusal_of
+from legacy.stores.legacy_survey import FolderSurvey, SessionFile, content_of, shown, understood
 from legacy.stores.parcels import IGNORED, QUARANTINED, Item, Parcel
 from legacy.stores.session_data import as_session_data
 from session_adapter.documents import imported
@@ -75,7 +75,7 @@ class LegacyFiles:
             file = understood(name, read, self._zone)
             if file.digest != digest:
                 self._check_still(name, id, file)
-                content = document_content(file.document)
+                content = content_of(file)
             return self._parcel(name, file, content, len(read.content))
         except FileRefused as refused:
             outcome = IGNORED if refused.reason == VANISHED else QUARANTINED
@@ -114,10 +114,3 @@ class LegacyFiles:
 def _times(created: datetime | None, updated: datetime | None, fallback: datetime) -> tuple[datetime, datetime]:
     """Both times: an unknown one is the other of the two, else *fallback*."""
     return created or updated or fallback, updated or created or fallback
-
-
-def refusal_of(error: StorageError) -> FileRefused:
-    """The reason a storage gives for not taking a document: ``too_large``, or ``not_storable`` with the path."""
-    capacity = error.error_code == "STORAGE_CAPACITY_ERROR"
-    path: Callable[[str], Any] = error.details.get
-    return FileRefused("too_large" if capacity else "not_storable", path("path"))

@@ -21,11 +21,13 @@ from legacy.stores.file_reading import (
     FileRefused,
     parse,
     read_bytes,
+    refusal_of,
 )
 from legacy.stores.parcels import DUPLICATE, IGNORED, QUARANTINED, Item
 from legacy.stores.survey import in_batches, temporary_database
 from session_adapter.formats.inspection import Findings, findings
 from session_adapter.timestamps import Zone
+from unified_storage.errors import StorageError
 from unified_storage.times import micros
 
 _SUFFIX = b".json"
@@ -75,6 +77,14 @@ def understood(name: bytes, read: FileBytes, zone: Zone) -> SessionFile:
     hidden = ("hidden_file",) if name.startswith(b".") else ()
     warnings = (*hidden, *parsed.warnings, *found.warnings)
     return SessionFile(parsed.value, found, read.digest, read.modified, warnings)
+
+
+def content_of(file: SessionFile) -> str:
+    """The hash of the file's document; ``FileRefused`` where a storage cannot keep what is in it."""
+    try:
+        return document_content(file.document)
+    except StorageError as error:
+        raise refusal_of(error) from error
 
 
 def _stem(name: bytes) -> str:
@@ -142,11 +152,11 @@ class FolderSurvey:
         try:
             _check_kind(entry)
             file = understood(entry.name, read_bytes(entry.path), self._zone)
+            content = content_of(file)
         except FileRefused as refused:
             outcome = IGNORED if refused.reason in _NO_SESSIONS else QUARANTINED
             return entry.name, None, None, None, None, outcome, json.dumps([refused.reason]), refused.detail
         updated = None if file.found.updated_at is None else micros(file.found.updated_at)
-        content = document_content(file.document)
         return entry.name, file.found.id, updated, file.digest, content, None, "[]", None
 
     def _decide_duplicates(self) -> None:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from session_adapter.formats import BARE, CANONICAL, G0, G1, G2, G3, SessionBundle, detect, entry_event
-from session_adapter.formats.format import SHOWN
 from unified_storage.errors import StorageValidationError
 
 Document = dict[str, Any]
@@ -131,7 +130,7 @@ def canonical_as_session_data(
     bundle = CANONICAL.read(document, id=id)
     times = {"created_at": created_at, "updated_at": updated_at}
     shown = {**bundle.session, **times}
-    rest = {key: value for key, value in document.items() if key not in (*SHOWN, "session_id") or key not in shown}
+    rest = {key: value for key, value in document.items() if key != "session_id" and key not in shown}
     raw = {**_BLOCKS, **rest}
     return G0.write(SessionBundle(shown, [_element(body) for body in bodies], raw))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,29 @@ class Items:
     def __init__(self) -> None:
         self._database = temporary_database(
             "CREATE TABLE items (n INTEGER PRIMARY KEY, file TEXT, id TEXT, outcome TEXT, reasons TEXT, type TEXT,"
-            " detail TEXT)"
+            " detail TEXT, updated_at TEXT, size INTEGER)"
         )
 
     def add(self, items: Iterable[Item]) -> None:
-        rows = [(item.file, item.id, item.outcome, json.dumps(item.reasons), item.type, item.detail) for item in items]
         self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO items VALUES (NULL, ?, ?, ?, ?, ?, ?)", rows)
+        self._database.executemany("INSERT INTO items VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, items))
         self._database.execute("COMMIT")
 
     def __iter__(self) -> Iterator[Item]:
-        told = "SELECT file, id, outcome, reasons, type, detail FROM items ORDER BY n"
+        told = "SELECT file, id, outcome, reasons, type, detail, updated_at, size FROM items ORDER BY n"
         for rows in in_batches(self._database, told):
-            for file, id, outcome, reasons, type, detail in rows:
-                yield Item(file, id, outcome, tuple(json.loads(reasons)), type, detail)
+            for file, id, outcome, reasons, type, detail, updated_at, size in rows:
+                moment = None if updated_at is None else datetime.fromisoformat(updated_at)
+                yield Item(file, id, outcome, tuple(json.loads(reasons)), type, detail, moment, size)
 
     def close(self) -> None:
         self._database.close()
+
+
+def _row(item: Item) -> tuple[str | int | None, ...]:
+    moment = None if item.updated_at is None else item.updated_at.isoformat()
+    reasons = json.dumps(item.reasons)
+    return item.file, item.id, item.outcome, reasons, item.type, item.detail, moment, item.size
 
 
 @dataclass

@@ -47,4 +47,14 @@ class Target(Protocol):
 def item_of(parcel: Parcel, decision: Decision) -> Item:
     """The report's line for *parcel*: its warnings, then why it was decided so."""
     reasons = (*parcel.reasons, decision.reason) if decision.reason else parcel.reasons
-    return Item(parcel.file, shown_id(parcel.record), decision.outcome, reasons, parcel.record["type"], decision.detail)
+    record = parcel.record
+    return Item(
+        parcel.file,
+        shown_id(record),
+        decision.outcome,
+        reasons,
+        record["type"],
+        decision.detail,
+        updated_at=record["updated_at"],
+        size=parcel.size,
+    )

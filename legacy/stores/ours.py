@@ -96,6 +96,19 @@ class OurStorage:
                 if parcel is not None:
                     yield [parcel]
 
+    async def sessions(self, session_id: str) -> list[Parcel]:
+        """The sessions that people see under *session_id*: the plain one, or those of several apps and users.
+
+        A record id names its own session alone. To be called after the survey.
+        """
+        plain = f"~{session_id}" if session_id.startswith("~") else session_id
+        for filters in ({"id": plain}, {"metadata.session_id": session_id}, {"id": session_id}):
+            records = await self._storage.list({"type": SESSION, **filters})
+            if records:
+                parcels = [await self._parcel(record) for record in records]
+                return [parcel for parcel in parcels if parcel is not None]
+        return []
+
     async def close(self) -> None:
         self._index.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 Record = dict[str, Any]
@@ -28,6 +29,8 @@ class Item:
         reasons: stable words, such as ``invalid_json at offset 17``'s ``invalid_json``; warnings too.
         type: of the record.
         detail: what helps to find the fault (an offset, a path); never contents.
+        updated_at: when it changed last, in UTC; None for what was not read so far.
+        size: about how many bytes it takes, likewise.
     """
 
     file: str | None
@@ -36,6 +39,8 @@ class Item:
     reasons: tuple[str, ...] = ()
     type: str = SESSION
     detail: str | None = None
+    updated_at: datetime | None = None
+    size: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """``{file, id, outcome, reasons}``, and ``type`` and ``detail`` where they say something."""

@@ -1,0 +1,59 @@
+"""The commands, and the way in: ``main`` parses, has a command run, and returns its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from unified_storage_cli.copy import copy
+from unified_storage_cli.doctor import doctor
+from unified_storage_cli.errors import told
+from unified_storage_cli.formats import formats
+from unified_storage_cli.inspect import inspect
+from unified_storage_cli.output import prepare_streams
+from unified_storage_cli.verify import verify
+
+PROGRAM = "unified-storage"
+EXIT_CODES = """
+Exit codes: 0 done; 1 usage; 3 done, and something is to be looked at; 4 a store failed, run it again;
+5 another run is writing there; 130 interrupted, run it again.
+"""
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Copy agent and chat sessions between stores, verify the copies, and look into the stores.",
+    epilog=EXIT_CODES,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+for command in (copy, verify, inspect, formats, doctor):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before a command's name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, sys.argv unless *arguments* are given, and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    command = typer.main.get_command(app)
+    return told(lambda: command.main(given, PROGRAM, standalone_mode=False), given)

@@ -1,0 +1,117 @@
+"""``unified-storage copy``: every session of one place into another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unified_storage_cli.arguments import (
+    AsJson,
+    Quiet,
+    SourcePlace,
+    TargetPlace,
+    parsed_names,
+    parsed_rate,
+    report_file,
+)
+from unified_storage_cli.copy_summary import print_copy
+from unified_storage_cli.output import print_json
+from unified_storage_cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from legacy.migration import CopyReport
+
+UNREMARKABLE = ("copied", "equal")
+
+
+def copy(
+    source: SourcePlace,
+    target: TargetPlace,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide on everything and write nothing.")] = False,
+    max_rate: Annotated[
+        Any, typer.Option(metavar="N/s", parser=parsed_rate, help="Copy at most N records a second.")
+    ] = None,
+    overwrite_conflicts: Annotated[
+        bool,
+        typer.Option("--overwrite-conflicts", help="Write over what others wrote, changed or deleted in TARGET."),
+    ] = False,
+    names: Annotated[
+        Any,
+        typer.Option(
+            "--map",
+            metavar="app=NAME,user=NAME",
+            parser=parsed_names,
+            help="App and user, for formats whose key needs them and a source that lacks them.",
+        ),
+    ] = None,
+    source_timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Zone of times without an offset, such as Europe/Berlin. [default: local]"),
+    ] = None,
+    convert: Annotated[
+        str | None, typer.Option(metavar="session-data", help="Turn older session files into SessionData documents.")
+    ] = None,
+    report: Annotated[
+        Any,
+        typer.Option(
+            metavar="FILE.json|.html", parser=report_file, help="Write what became of each file or record to FILE."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy every session of SOURCE into TARGET, and between two of our stores everything else too.
+
+    Streamed, verified record by record, and safe to run again: after an interruption it goes on where it stopped, and
+    what is there already is found equal. Nothing is deleted, and nothing in SOURCE is changed. What cannot be read is
+    quarantined with a reason, what was changed in TARGET is a conflict and stays as it is; the exit code is 3 then.
+    """
+    from legacy.migration import copy_store
+
+    with shown_progress(quiet=quiet or as_json) as on_progress:
+        done = asyncio.run(
+            copy_store(
+                source,
+                target,
+                dry_run=dry_run,
+                max_rate=max_rate,
+                overwrite_conflicts=overwrite_conflicts,
+                mapping=names,
+                source_timezone=source_timezone,
+                convert=convert,
+                on_progress=on_progress,
+            )
+        )
+    with closing(done):
+        if report is not None:
+            _write_report(done, report)
+        if as_json:
+            print_json(_facts(done))
+        else:
+            print_copy(done, report)
+        raise typer.Exit(done.exit_code)
+
+
+def _write_report(done: CopyReport, file: Path) -> None:
+    if file.suffix.lower() == ".json":
+        done.write_json(file)
+        return
+    from unified_storage_cli.html_report import write_html
+
+    write_html(done, file)
+
+
+def _facts(done: CopyReport) -> dict[str, Any]:
+    return {**done.to_dict(with_items=False), "items": list(_remarkable(done))}
+
+
+def _remarkable(done: CopyReport) -> Iterator[dict[str, Any]]:
+    """The items somebody may want to look at, warnings among them; all of them stand in a report file."""
+    for item in done.items:
+        if item.outcome not in UNREMARKABLE or item.reasons:
+            yield item.to_dict()

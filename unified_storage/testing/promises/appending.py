@@ -85,6 +85,8 @@ class AppendPromises(Harness):
         assert await storage.append(LOG, []) == []
         assert (await stored(storage, "s"))["version"] == 1
         assert await bodies(storage, LOG) == []
+        assert await storage.append(LOG, [], keep_last=0) == []
+        assert await storage.log_info(LOG) is None
 
     async def test_without_an_owner_nothing_is_appended(self, storage: IUnifiedStorage) -> None:
         await save_all(storage, [note("s"), session("other")])

@@ -138,6 +138,19 @@ class RestorePromises(Harness):
         clock.now = NOON
         assert await timed.purge_expired() == 1
 
+    async def test_restored_over_an_expired_record_it_is_a_new_one(
+        self, timed: IUnifiedStorage, clock: ManualClock
+    ) -> None:
+        await timed.save(session("s", expires_at=NOON + timedelta(hours=1)))
+        await timed.append(LOG, [body("old")])
+        clock.advance(days=1)
+        with pytest.raises(StorageNotFoundError):
+            await timed.restore([], [log(entry(1, "x"))])
+        await timed.restore([old_session()], [log(entry(1, "x"), log_id="runs/s")])
+        assert (await stored(timed, "s"))["version"] == 1
+        assert await timed.log_info(LOG) is None
+        assert await bodies(timed, "runs/s") == ["x"]
+
     async def test_a_store_can_be_carried_over(self, storage: IUnifiedStorage) -> None:
         await storage.save(session("s", {"n": 2**70}, metadata={"m": 1}))
         await storage.append(LOG, [body(n, f"k{n}") for n in range(1, 6)], keep_last=3)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from session_adapter import SessionStorageAdapter
+from unified_storage import IUnifiedStorage, open_storage
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,16 @@ def clean(fixtures_dir: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     files = [(case, json.loads((folder / case["file"]).read_text(encoding="utf-8"))) for case in manifest["files"]]
     assert len(files) == 60
     return files
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IUnifiedStorage]:
+    """An empty storage, of every kind that needs no server."""
+    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/sessions.db"
+    async with open_storage(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sessions(storage: IUnifiedStorage) -> SessionStorageAdapter:
+    return SessionStorageAdapter(storage)

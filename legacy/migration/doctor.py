@@ -93,9 +93,9 @@ async def examine(text: str | Path, *, mend: bool = False) -> DoctorReport:
         StorageConfigurationError: it is not there, or no storage of ours.
     """
     place = place_of(text)
-    if place.kind != STORAGE or not place.is_there:
-        told = "does not exist" if place.kind == STORAGE else "is no storage of ours; copy it into one first"
-        raise StorageConfigurationError(f"{place} {told}")
+    if place.kind != STORAGE:
+        raise StorageConfigurationError(f"{place} is no storage of ours; copy it into one first")
+    place.check_readable()
     async with open_storage(place.url) as storage:
         report = DoctorReport(str(place), await storage.health_check())
         async for batch in check_storage(storage):

@@ -15,7 +15,7 @@ from legacy.stores.places import STORAGE, Place, place_of
 from session_adapter.documents import format_of, stored_document
 from session_adapter.entries import events_of
 from session_adapter.timestamps import render
-from unified_storage.errors import StorageConfigurationError, StorageNotFoundError, StorageValidationError
+from unified_storage.errors import StorageNotFoundError, StorageValidationError
 from unified_storage.filters import path_text
 from unified_storage.opening import open_storage
 
@@ -114,8 +114,7 @@ async def inspect_session(
 
 
 async def _look_at_storage(place: Place, facts: PlaceFacts) -> None:
-    if not place.is_there:
-        raise StorageConfigurationError(f"{place} does not exist")
+    place.check_readable()
     async with open_storage(place.url) as storage:
         facts.health = await storage.health_check()
         facts.indexed = {type: sorted(map(path_text, paths)) for type, paths in sorted(storage.indexed.items())}

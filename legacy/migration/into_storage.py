@@ -12,11 +12,19 @@ from legacy.migration.lease import Lease
 from legacy.migration.memos import Memos
 from legacy.migration.targets import Taken, item_of
 from legacy.stores.contents import history_in, session_content, whole_content
+from legacy.stores.file_reading import refusal_of
 from legacy.stores.ours import LogIndex, read_logs
-from legacy.stores.parcels import EQUAL, Log, Parcel, Record, RecordKey
+from legacy.stores.parcels import EQUAL, QUARANTINED, Log, Parcel, Record, RecordKey
 from session_adapter.entries import history_of
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import (
+    StorageCapacityError,
+    StorageConflictError,
+    StorageError,
+    StorageValidationError,
+)
 from unified_storage.interface import IUnifiedStorage
+from unified_storage.logs import checked_log
+from unified_storage.record import checked_record
 
 T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
@@ -61,7 +69,7 @@ class IntoStorage:
         if self._dry_run:
             decisions, _, _ = await self._decided(self._storage, parcels)
         else:
-            decisions = await in_one_step(self._storage, lambda tx: self._write(tx, parcels))
+            decisions = await self._written(parcels)
         taken = Taken([item_of(parcel, decision) for parcel, decision in zip(parcels, decisions, strict=True)])
         if not self._dry_run:
             taken.mismatches = await self._mismatches(parcels, decisions)
@@ -74,7 +82,25 @@ class IntoStorage:
         if self._index is not None:
             self._index.close()
 
-    async def _write(self, tx: IUnifiedStorage, parcels: Sequence[Parcel]) -> list[Decision]:
+    async def _written(self, parcels: Sequence[Parcel]) -> list[Decision]:
+        try:
+            return await self._in_one_step(parcels)
+        except (StorageValidationError, StorageCapacityError):
+            refused = {place: why for place, parcel in enumerate(parcels) if (why := _refused(parcel)) is not None}
+            if not refused:
+                raise
+        others = [parcel for place, parcel in enumerate(parcels) if place not in refused]
+        decisions = iter(await self._in_one_step(others))
+        return [refused.get(place) or next(decisions) for place in range(len(parcels))]
+
+    async def _in_one_step(self, parcels: Sequence[Parcel]) -> list[Decision]:
+        decisions, wrote = await in_one_step(self._storage, lambda tx: self._write(tx, parcels))
+        if wrote:
+            self._lease.settled()
+        return decisions
+
+    async def _write(self, tx: IUnifiedStorage, parcels: Sequence[Parcel]) -> tuple[list[Decision], bool]:
+        """The decisions, carried out inside *tx*, and whether that wrote anything."""
         decisions, stored, known = await self._decided(tx, parcels)
         taken = [parcel for parcel, decision in zip(parcels, decisions, strict=True) if decision.writes]
         memos = self._changed_memos(parcels, decisions, known)
@@ -84,7 +110,7 @@ class IntoStorage:
             await tx.restore((parcel.record for parcel in taken), _logs_to_restore(taken, stored))
         if memos:
             await self._memos.write(tx, memos, known)
-        return decisions
+        return decisions, bool(taken or memos)
 
     async def _decided(
         self, reader: IUnifiedStorage, parcels: Sequence[Parcel]
@@ -158,6 +184,18 @@ async def in_one_step(storage: IUnifiedStorage, fn: Callable[[IUnifiedStorage], 
                 raise
         await asyncio.sleep(0.05 * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _refused(parcel: Parcel) -> Decision | None:
+    """The quarantine of what no storage takes, such as a record that is too large; None for what it takes."""
+    try:
+        checked_record(parcel.record)
+        for log in parcel.logs:
+            checked_log(log)
+    except StorageError as error:
+        refused = refusal_of(error)
+        return Decision(QUARANTINED, refused.reason, refused.detail)
+    return None
 
 
 def _logs_to_restore(parcels: Sequence[Parcel], stored: Mapping[RecordKey, tuple[Record, list[Log]]]) -> Iterable[Log]:

@@ -42,6 +42,7 @@ class Lease:
     def __init__(self, storage: IUnifiedStorage) -> None:
         self._storage = storage
         self._token = uuid4().hex
+        self._asked = False
         self._held = False
 
     async def check(self, storage: IUnifiedStorage) -> None:
@@ -56,14 +57,21 @@ class Lease:
             raise AnotherRunError(f"another copy is writing there ({told}); wait for it, then run this one again")
 
     async def hold(self, tx: IUnifiedStorage) -> None:
-        """Take the right to write, or make sure that it is still ours, inside the step that is about to write."""
+        """Take the right to write, or make sure that it is still ours, inside the step that is about to write.
+
+        It is ours when the step was committed, of which :meth:`settled` is told.
+        """
         await self.check(tx)
         mine = await tx.load(ID, type=TYPE)
         if mine is not None and mine["data"]["token"] == self._token:
             return
         if self._held:
             raise AnotherRunError("another copy took over while this one was silent; run it again")
+        self._asked = True
         await tx.save({"id": ID, "type": TYPE, "data": {"token": self._token, "process": _this_process()}})
+
+    def settled(self) -> None:
+        """The step that asked was committed."""
         self._held = True
 
     @asynccontextmanager
@@ -90,9 +98,9 @@ class Lease:
             await self._storage.update(ID, {}, type=TYPE, expected_version=found["version"])
 
     async def _give_back(self) -> None:
-        if not self._held:
+        if not self._asked:
             return
-        self._held = False
+        self._asked = self._held = False
         with _told("the right to write was not given back; it ends with this process"):
             found = await self._storage.load(ID, type=TYPE)
             if found is not None and found["data"]["token"] == self._token:

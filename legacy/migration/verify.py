@@ -276,8 +276,7 @@ async def _open_reference(target: str | Path | IUnifiedStorage, source: Place) -
     place = place_of(target)
     if place.identity == source.identity and place.path is not None:
         raise StorageConfigurationError(f"source and target are the same place, {place}")
-    if not place.is_there:
-        raise StorageConfigurationError(f"{place} does not exist")
+    place.check_readable()
     if place.kind == STORAGE:
         async with open_storage(place.url) as storage, _open_reference(storage, source) as reference:
             reference.name = str(place)

@@ -26,6 +26,8 @@ UNREADABLE = "unreadable"
 VANISHED = "vanished"
 
 MAX_DIGITS = 4300
+_FLAGS = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")  # each is missing on some system
+_READ_ONLY = os.O_RDONLY | sum(int(getattr(os, name, 0)) for name in _FLAGS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRINGS_AND_REST = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -70,7 +72,7 @@ def read_bytes(path: bytes) -> FileBytes:
         FileRefused: it vanished, is no regular file (a pipe is never waited for), or cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, _READ_ONLY)
     except FileNotFoundError as error:
         refused = FileRefused(UNREADABLE, "broken link") if os.path.islink(path) else FileRefused(VANISHED)
         raise refused from error

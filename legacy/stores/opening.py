@@ -26,8 +26,7 @@ async def open_source(
     Raises:
         StorageConfigurationError: it does not exist, or a switch means nothing there.
     """
-    if not place.is_there:
-        raise StorageConfigurationError(f"{place} does not exist")
+    place.check_readable()
     if place.kind == LEGACY and place.path is not None:
         files = LegacyFiles(place.path, source_timezone=source_timezone or LOCAL, convert=convert)
         try:

@@ -16,6 +16,7 @@ from unified_storage.opening import StorageURL, backend_names, parse_url
 
 LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_NOT_OURS = "{!r} is a SQLite file of another program; reading it is not supported in this version"
 _OUR_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'unified\\_%' ESCAPE '\\'"
 
 
@@ -88,6 +89,18 @@ class Place:
     def is_there(self) -> bool:
         """Whether it exists; a place that is in no file always does."""
         return self.path is None or self.path.exists()
+
+    def check_readable(self) -> None:
+        """Raise unless it exists and, where it is a SQLite file, holds tables of ours: opening it would make them.
+
+        Raises:
+            StorageConfigurationError: it does not exist.
+            StorageUnsupportedError: a SQLite file of another program.
+        """
+        if not self.is_there:
+            raise StorageConfigurationError(f"{self} does not exist")
+        if self.kind == STORAGE and self.path is not None and not _looked_at(self.path, _has_our_tables):
+            raise StorageUnsupportedError(_NOT_OURS.format(str(self.path)))
 
 
 def place_of(text: str | Path) -> Place:
@@ -177,9 +190,7 @@ def _file(path: Path) -> Place:
 def _sqlite_file(path: Path) -> Place:
     if _looked_at(path, _has_our_tables):
         return place_of(f"sqlite:///{quote(str(path.absolute()))}")
-    raise StorageUnsupportedError(
-        f"{str(path)!r} is a SQLite file of another program; reading it is not supported in this version"
-    )
+    raise StorageUnsupportedError(_NOT_OURS.format(str(path)))
 
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:

@@ -175,6 +175,7 @@ async def test_a_silent_holder_elsewhere_is_followed_after_a_while_and_then_writ
         first, second = Lease(storage), Lease(storage)
         async with storage.transaction() as tx:
             await first.hold(tx)
+        first.settled()
         await storage.update("copy", {"data": {"process": {"host": "elsewhere"}}}, type="_copy_run")
         now[0] += STALE_AFTER / 2
         with pytest.raises(AnotherRunError):

@@ -300,3 +300,20 @@ async def test_a_stem_that_the_file_store_writes_for_an_id_is_read_as_that_id(tm
     write(tmp_path / "source", bare | {"n": 2}, "50%.json")
     facts = await copied(tmp_path / "source", target)
     assert {item["file"]: item["id"] for item in facts["items"]} == {file_name("../x"): "../x", "50%.json": "50%"}
+
+
+async def test_what_only_the_storage_refuses_is_quarantined_and_the_rest_of_its_batch_copied(
+    tmp_path: Path, target: str
+) -> None:
+    """Document and metadata are each small enough, and together too large for one record."""
+    many = document("many", notes="x" * (8 << 20))
+    for made in (document("a"), many, document("z")):
+        write(tmp_path / "source", made)
+    facts = await copied(tmp_path / "source", target)
+    lines = {item["id"]: (item["outcome"], item["reasons"]) for item in facts["items"]}
+    assert lines == {"a": ("copied", []), "many": ("quarantined", ["too_large"]), "z": ("copied", [])}
+    assert counts(facts, "read", "verified") == (3, 2)
+    for number in range(300):
+        write(tmp_path / "source", document(f"later{number}"))
+    again = await copied(tmp_path / "source", target)
+    assert counts(again, "equal", "quarantined", "copied") == (2, 1, 300)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from legacy.migration import examine, inspect_place
 from legacy.stores import known_formats, place_of
 from tests.legacy.folders import document, listing, write
 from tests.legacy.test_copy import copied
@@ -91,3 +92,16 @@ def test_every_format_says_what_it_can() -> None:
     assert formats["legacy"]["writes"]
     assert formats["legacy"]["lossy"]
     assert not formats["jsonl"]["lossy"]
+
+
+async def test_a_foreign_sqlite_file_named_by_url_is_not_made_ours_by_reading(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "foreign.db") as connection:
+        connection.execute("CREATE TABLE agno_sessions (x)")
+    connection.close()
+    before = listing(tmp_path)
+    for read in (inspect_place, examine):
+        with pytest.raises(StorageUnsupportedError):
+            await read(f"sqlite:///{tmp_path}/foreign.db")
+    with pytest.raises(StorageUnsupportedError):
+        await copied(f"sqlite:///{tmp_path}/foreign.db", "memory://")
+    assert listing(tmp_path) == before

@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Copy agent and chat sessions between stores, verify the copies, and look into the stores.",
     epilog=EXIT_CODES,
     add_completion=False,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

@@ -35,7 +35,9 @@ OUTCOMES = (
     ("conflict", BAD, "changed, deleted or written by others in the target, left as it is"),
     ("quarantined", BAD, "cannot be read, left out"),
 )
+_TAKEN = ("copied", "equal")
 _TO_LOOK_AT = ("conflict", "quarantined")
+_SHOWN_WARNINGS = 6
 
 
 @dataclass
@@ -67,7 +69,7 @@ def remarks_of(done: CopyReport) -> Remarks:
                 remarks.shown.append(item)
             else:
                 remarks.hidden += 1
-        elif item.outcome != "ignored":
+        elif item.outcome in _TAKEN:
             remarks.warnings.update(item.reasons)
     return remarks
 
@@ -120,8 +122,14 @@ def _print_remarks(remarks: Remarks) -> None:
     if remarks.hidden:
         print_line(styled(f"  and {grouped(remarks.hidden)} more, in --report FILE.html", BAD))
     if remarks.warnings:
-        told = ", ".join(f"{reason} ({grouped(times)})" for reason, times in remarks.warnings.most_common())
-        print_line(styled(f"Taken with warnings: {printable(told)}", WORTH_A_LOOK))
+        print_line(styled(f"Taken with warnings: {_warnings(remarks.warnings)}", WORTH_A_LOOK))
+
+
+def _warnings(warnings: Counter[str]) -> str:
+    shown = sorted(warnings.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_WARNINGS]
+    told = ", ".join(f"{printable(reason)} ({grouped(times)})" for reason, times in shown)
+    more = len(warnings) - len(shown)
+    return f"{told}, and {grouped(more)} more kinds, in --report FILE.html" if more else told
 
 
 def _row(item: Item) -> tuple[str, str, str]:

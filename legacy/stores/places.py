@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, redacted
+from unified_storage.errors import StorageConfigurationError, StorageIntegrityError, StorageUnsupportedError, redacted
 from unified_storage.opening import StorageURL, backend_names, parse_url
 
 LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
@@ -96,6 +96,7 @@ class Place:
         Raises:
             StorageConfigurationError: it does not exist.
             StorageUnsupportedError: a SQLite file of another program.
+            StorageIntegrityError: a SQLite file that is damaged.
         """
         if not self.is_there:
             raise StorageConfigurationError(f"{self} does not exist")
@@ -212,4 +213,6 @@ def _looked_at(path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
             with closing(sqlite3.connect(address, uri=True)) as connection:
                 return look(connection)
         except sqlite3.DatabaseError as error:
-            raise StorageConfigurationError(f"{str(path)!r} cannot be read: {error}") from error
+            damaged = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
+            kind = StorageIntegrityError if damaged else StorageConfigurationError
+            raise kind(f"{str(path)!r} cannot be read: {error}") from error

@@ -225,6 +225,20 @@ async def test_in_a_group_commit_each_member_fails_for_itself(url: str) -> None:
     assert there == {f"n{n}" for n in range(60) if n % 3}
 
 
+async def test_in_a_group_commit_a_member_that_fails_half_way_leaves_nothing(url: str) -> None:
+    """Each of these deletes one record before it finds that the second id could mean two."""
+    async with open_storage(url) as storage:
+        await storage.batch_save([{"id": "two", "type": kind, "data": {}} for kind in ("note", "task")])
+        await storage.batch_save([{"id": f"n{n}", "type": "note", "data": {}} for n in range(30)])
+        outcomes = await asyncio.gather(
+            *(storage.batch_delete([f"n{n}", "two"] if n % 2 else [f"n{n}"]) for n in range(30)),
+            return_exceptions=True,
+        )
+        left = {record["id"] for record in await storage.list({"type": "note"})}
+    assert all(isinstance(outcome, StorageValidationError) for outcome in outcomes[1::2])
+    assert left == {"two"} | {f"n{n}" for n in range(1, 30, 2)}
+
+
 async def test_writes_that_wait_are_committed_together(url: str, file: Path) -> None:
     """Counted, not timed: the write-ahead log marks each commit."""
     async with open_storage(url) as storage:

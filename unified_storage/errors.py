@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 _MASK = "***"
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*://[^\s:/@]*:)(?P<secret>[^\s/]*)@")
 _NAMED_SECRET = re.compile(
-    r"(?i)\b(?P<name>password|passwd|pwd|secret|token|api_?key)(?P<sign>\s*[=:]\s*)(?P<secret>[^\s&;,'\"]+)"
+    r"(?i)(?P<name>password|passwd|pwd|secret|token|api_?key)(?P<sign>['\"]?\s*[=:]\s*)"
+    r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&;,'\"]+)"
 )
+_SECRET_NAME = re.compile(r"(?i)(?:password|passwd|pwd|secret|token|api_?key)$")
 
 
 def redacted(text: str) -> str:
@@ -19,11 +21,18 @@ def redacted(text: str) -> str:
     return _NAMED_SECRET.sub(rf"\g<name>\g<sign>{_MASK}", masked)
 
 
+def _redacted_details(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _MASK if isinstance(item, str) and _SECRET_NAME.search(str(key)) else _redacted_value(item)
+        for key, item in details.items()
+    }
+
+
 def _redacted_value(value: object) -> object:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
-        return {key: _redacted_value(item) for key, item in value.items()}
+        return _redacted_details(value)
     if isinstance(value, list | tuple):
         return [_redacted_value(item) for item in value]
     return value
@@ -55,7 +64,7 @@ class StorageError(Exception):
         self.message = redacted(message)
         super().__init__(self.message)
         self.error_code = error_code or type(self).code
-        self.details: dict[str, Any] = {key: _redacted_value(value) for key, value in (details or {}).items()}
+        self.details: dict[str, Any] = _redacted_details(details or {})
         if cause is not None:
             self.__cause__ = cause
         if retryable is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from unified_storage.clock import Clock, utc_now
@@ -14,6 +13,9 @@ from unified_storage.errors import StorageConfigurationError, redacted
 from unified_storage.filters import parse_path
 from unified_storage.interface import Indexed, IUnifiedStorage
 from unified_storage.record import checked_type
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "unified_storage.backends"
 _OWNERS = ("app_name", "user_id", "agent_id", "team_id", "workflow_id")
@@ -122,7 +124,14 @@ def register_backend(type_name: str, factory: Factory) -> None:
 
 def backend_names() -> list[str]:
     """Every type of storage that can be opened: built in, registered, or installed by entry point."""
-    return sorted({*_BACKENDS, *_registered, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    return sorted({*_BACKENDS, *_registered, *(point.name for point in _installed())})
+
+
+def _installed() -> Iterable[EntryPoint]:
+    """The backends that installed distributions offer."""
+    from importlib.metadata import entry_points  # here: it takes longer to import than the rest of this floor
+
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _factory(scheme: str) -> Factory:
@@ -130,7 +139,7 @@ def _factory(scheme: str) -> Factory:
         return _registered[scheme]
     if scheme in _BACKENDS:
         return _imported(scheme, *_BACKENDS[scheme])
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _installed():
         if point.name == scheme:
             return point.load()  # type: ignore[no-any-return]  # the group's contract
     known = backend_names()

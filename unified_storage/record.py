@@ -8,7 +8,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from secrets import randbits
 from typing import Any
 
@@ -31,6 +31,8 @@ FIELDS = (
 )
 UPDATABLE = frozenset({"data", "metadata", "session_id", "thread_id", "expires_at"})
 MAX_ID_BYTES = 1024
+_FIRST = micros(datetime(1, 1, 1, tzinfo=UTC))
+_LAST = micros(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
 _TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -100,8 +102,12 @@ class Draft:
         }
 
 
-def checked_record(data: Mapping[str, Any], *, path: str = "record") -> Draft:
-    """*data* as a draft, or ``StorageValidationError`` naming the place of the fault."""
+def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: bool = False) -> Draft:
+    """*data* as a draft, or ``StorageValidationError`` naming the place of the fault.
+
+    Args:
+        restored: ``updated_at`` counts, so it has to be a time; else it is taken as it comes and ignored.
+    """
     if not isinstance(data, Mapping):
         raise StorageValidationError(f"{path} must be a mapping, not {type(data).__name__}", details={"path": path})
     unknown = [key for key in data if key not in FIELDS]
@@ -130,17 +136,17 @@ def checked_record(data: Mapping[str, Any], *, path: str = "record") -> Draft:
         thread_id=checked_group(data.get("thread_id"), f"{path}.thread_id"),
         version=data.get("version"),
         created_at=checked_time(data.get("created_at"), f"{path}.created_at"),
-        updated_at=checked_time(data.get("updated_at"), f"{path}.updated_at", ignored=True),
+        updated_at=checked_time(data.get("updated_at"), f"{path}.updated_at", ignored=not restored),
         expires_at=checked_time(data.get("expires_at"), f"{path}.expires_at"),
     )
 
 
-def checked_records(data_list: Iterable[Mapping[str, Any]]) -> list[Draft]:
+def checked_records(data_list: Iterable[Mapping[str, Any]], *, restored: bool = False) -> list[Draft]:
     """Every record of a batch as a draft; a refusal carries ``details["index"]`` and the id."""
     drafts = []
     for index, data in enumerate(data_list):
         try:
-            drafts.append(checked_record(data, path=f"[{index}]"))
+            drafts.append(checked_record(data, path=f"[{index}]", restored=restored))
         except (StorageValidationError, StorageCapacityError) as error:
             error.details.setdefault("index", index)
             if isinstance(data, Mapping):
@@ -199,10 +205,11 @@ def checked_time(value: object, path: str, *, ignored: bool = False) -> int | No
     if value is None:
         return None
     if isinstance(value, datetime) and value.utcoffset() is not None:
-        try:
-            return micros(value)
-        except OverflowError as error:
-            raise StorageValidationError(f"{path} lies outside the years 1-9999", details={"path": path}) from error
+        since = micros(value)
+        if _FIRST <= since <= _LAST:
+            return since
+        if not ignored:
+            raise StorageValidationError(f"{path} lies outside the years 1-9999 of UTC", details={"path": path})
     if ignored:
         return None
     raise StorageValidationError(f"{path} must be an aware datetime or None", details={"path": path})

@@ -173,7 +173,7 @@ class _MemoryVerbs(IUnifiedStorage):
             yield ids[place : place + _LOG_IDS_A_BATCH]
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
-        drafts, restored = checked_records(records), [checked_log(log) for log in logs]
+        drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
         return await self._run(lambda tables: tables.restore(drafts, restored))
 
     async def purge_expired(self) -> int:

@@ -239,7 +239,7 @@ class _SQLVerbs(IUnifiedStorage):
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
-        drafts, restored = checked_records(records), [checked_log(log) for log in logs]
+        drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
         return await self._write(lambda: _restored(self._store, drafts, restored))
 
     async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:

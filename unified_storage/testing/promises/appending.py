@@ -35,6 +35,7 @@ WRONG_LOGS: list[Any] = [
 WRONG_ENTRIES: list[Any] = [
     *({}, {"key": "k"}, {"body": 1, "seq": 3}, {"body": 1, "colour": 2}, "text", None, 5, [1]),
     *({"body": 1, "key": 5}, {"body": 1, "key": "k" * 256}, {"body": 1, "key": "é" * 128}, {"body": object()}),
+    {"body": 1, "created_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))},
     *({"body": 1, "created_at": "now"}, {"body": 1, "created_at": datetime(2024, 1, 1)}),  # noqa: DTZ001  # naive
 ]
 

@@ -15,6 +15,7 @@ from unified_storage.testing.clock import NOON, ManualClock
 from unified_storage.testing.drafts import body, failures, ids, note, save_all, session, stored
 from unified_storage.testing.harness import Harness
 
+BEYOND_TIME = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
 INDIA = timezone(timedelta(hours=5, minutes=30))
 ODD_IDS = [
     *("a", "A", "a ", " a", "ä", "a\u0308", "1", "01", "1.0", "null", "None", "%", "_", "a%", "a/b", "a\\b", "a'b"),
@@ -106,6 +107,8 @@ class SavePromises(Harness):
             ({"created_at": "2024-01-01T00:00:00Z"}, "created_at"),
             ({"expires_at": datetime(2024, 1, 1)}, "expires_at"),  # noqa: DTZ001
             ({"expires_at": 1700000000}, "expires_at"),
+            ({"expires_at": BEYOND_TIME}, "expires_at"),
+            ({"created_at": BEYOND_TIME}, "created_at"),
             ({"colour": "red"}, "colour"),
             ({"Data": {}}, "Data"),
         ],

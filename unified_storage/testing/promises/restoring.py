@@ -117,6 +117,12 @@ class RestorePromises(Harness):
             await storage.restore([old_session()], [wrong])
         assert await storage.count() == 0
 
+    @pytest.mark.parametrize("updated_at", ["2024-01-01", OLD.replace(tzinfo=None), 5], ids=repr)
+    async def test_a_time_that_is_none_is_refused(self, storage: IUnifiedStorage, updated_at: Any) -> None:
+        with pytest.raises(StorageValidationError):
+            await storage.restore([old_session(updated_at=updated_at)])
+        assert await storage.count() == 0
+
     async def test_a_record_that_is_none_is_refused_before_anything_is_written(self, storage: IUnifiedStorage) -> None:
         with pytest.raises(StorageValidationError) as refusal:
             await storage.restore([old_session("a"), old_session("b") | {"colour": 1}])

@@ -10,7 +10,7 @@ from typing import Any
 from unified_storage.arguments import Place, check_version
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageAlreadyExistsError, StorageNotFoundError, StorageValidationError
-from unified_storage.filters import Condition, matches, visible
+from unified_storage.filters import Condition, Test, conjuncts, matches, visible
 from unified_storage.interface import Entry, OnDuplicate, Record
 from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog
 from unified_storage.record import Draft, checked_record, is_system, later, now_micros, updated_record
@@ -215,10 +215,20 @@ class MemoryTables:
 
     def walk(self, condition: Condition, after: Place | None = None) -> Iterator[Row]:
         """Living, visible, matching rows by ``(id, type)``."""
-        for place in range(self._place_after(after), len(self._order)):
-            row = self._living(self._order[place])
+        for key in self._keys(condition, after):
+            row = self._living(key)
             if row is not None and visible(condition, row.type) and matches(condition, row.seen):
                 yield row
+
+    def _keys(self, condition: Condition, after: Place | None) -> Iterator[Key]:
+        """The keys that can match, in order: those of the ids that the condition names, else all."""
+        ids = _named_ids(condition)
+        if ids is None:
+            yield from (self._order[place] for place in range(self._place_after(after), len(self._order)))
+            return
+        named = sorted((id, kind) for id in ids for kind in self._types.get(id, ()))
+        here = (after + "\0", "") if isinstance(after, str) else after
+        yield from (key for key in named if here is None or key > here)
 
     def _place_after(self, after: Place | None) -> int:
         if after is None:
@@ -425,6 +435,17 @@ class MemoryTables:
         ids.discard(log_id)
         if not ids:
             del self._logs_of[owner]
+
+
+def _named_ids(condition: Condition) -> set[Any] | None:
+    """The ids that alone can match; None where the condition names none."""
+    for part in conjuncts(condition):
+        match part:
+            case Test(("id",), "$eq", id):
+                return {id}
+            case Test(("id",), "$in", ids):
+                return set(ids)
+    return None
 
 
 def _row(draft: Draft, version: int, created_at: int, updated_at: int) -> Row:

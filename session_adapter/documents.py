@@ -20,7 +20,7 @@ from session_adapter.metadata import derived_metadata, own_fields
 from session_adapter.timestamps import Zone, render
 from session_adapter.trace import Trace
 from unified_storage.errors import StorageValidationError
-from unified_storage.values import copied, decode, encode
+from unified_storage.values import MAX_DEPTH, copied, decode, encode
 
 __all__ = [
     "Snapshot",
@@ -100,7 +100,24 @@ class Snapshot:
 def exact_texts(elements: Sequence[Any], path: Path) -> list[str]:
     """The exact text of each element of the list at *path*; a refusal names its place."""
     place = ".".join(("data", *path))
-    return [encode(element, path=f"{place}[{at}]") for at, element in enumerate(elements)]
+    texts = [encode(element, path=f"{place}[{at}]") for at, element in enumerate(elements)]
+    room = MAX_DEPTH - len(path) - 1
+    for at, text in enumerate(texts):
+        if text.count("{") + text.count("[") > room:  # else it cannot be that deep
+            _check_depth(elements[at], path, f"{place}[{at}]")
+    return texts
+
+
+def _check_depth(element: Any, path: Path, place: str) -> None:
+    """Raise ``StorageValidationError`` where *element* is too deep at its place in the document."""
+    inside: Any = [element]
+    for key in reversed(path):
+        inside = {key: inside}
+    try:
+        encode(inside)
+    except StorageValidationError as error:
+        message = f"{place} goes deeper than {MAX_DEPTH} levels of the document"
+        raise StorageValidationError(message, details={"path": place}) from error
 
 
 def record_of(session: SessionId, split: Split, own: Mapping[str, Any]) -> dict[str, Any]:

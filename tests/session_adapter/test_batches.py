@@ -10,7 +10,7 @@ import pytest
 from session_adapter import SessionKey, SessionNotFoundError, SessionStorageAdapter
 from tests.session_adapter.delegates import Spy
 from tests.session_adapter.documents import SAMPLE_FORMATS, sample
-from unified_storage import IUnifiedStorage, StorageValidationError
+from unified_storage import IUnifiedStorage, StorageCapacityError, StorageValidationError
 
 
 async def test_a_batch_saves_what_single_saves_would(storage: IUnifiedStorage) -> None:
@@ -54,6 +54,15 @@ async def test_a_batch_is_all_or_nothing_and_names_the_item(storage: IUnifiedSto
         assert "s500" in raised.value.message
         assert "500" in raised.value.message
         assert await storage.count() == 0
+
+
+async def test_a_session_of_a_batch_that_is_too_large_is_named(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    large = {"metadata": {"note": "x" * (9 << 20)}}  # a record holds it twice: in the document, and to filter by
+    with pytest.raises(StorageCapacityError) as raised:
+        await sessions.batch_save_sessions({"a": {}, "b": large})
+    assert (raised.value.details["session_id"], raised.value.details["index"]) == ("b", 1)
+    assert await storage.count() == 0
 
 
 async def test_a_batch_is_one_transaction_of_sets(storage: IUnifiedStorage) -> None:

@@ -21,7 +21,7 @@ from session_adapter.formats import detect
 from session_adapter.metadata import derived_metadata, users_metadata
 from tests.session_adapter.documents import DOCUMENTS, SAMPLE_FORMATS, sample
 from unified_storage import IUnifiedStorage, StorageValidationError
-from unified_storage.values import encode
+from unified_storage.values import MAX_DEPTH, encode
 
 NOON = datetime(2024, 5, 15, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -118,6 +118,21 @@ def test_a_value_that_cannot_be_kept_is_refused_with_its_path() -> None:
         Snapshot.of({"settings": {5: "a"}})
     assert raised.value.path is not None
     assert raised.value.path.startswith("data.settings")
+
+
+def test_a_message_may_be_as_deep_as_its_document_allows() -> None:
+    def document(depth: int) -> dict[str, Any]:
+        message: Any = 1
+        for _ in range(depth):
+            message = [message]
+        return {"metadata": {}, "state": {"messages": ["first", message]}}
+
+    assert Snapshot.of(document(MAX_DEPTH - 3)).split().document == {"metadata": {}, "state": {"messages": []}}
+    for depth in (MAX_DEPTH - 2, MAX_DEPTH, MAX_DEPTH + 1, 5000):
+        with pytest.raises(StorageValidationError) as raised:
+            Snapshot.of(document(depth))
+        assert raised.value.path is not None
+        assert raised.value.path.startswith("data.state.messages[1]")
 
 
 def test_a_snapshot_shares_nothing_with_what_it_was_taken_of() -> None:

@@ -170,6 +170,16 @@ async def test_last_counts_events_and_not_entries(started: SessionStorageAdapter
     assert await started.events.count("s1") == 5
 
 
+async def test_a_limit_goes_on_past_entries_that_show_no_event(
+    started: SessionStorageAdapter, storage: IUnifiedStorage
+) -> None:
+    await storage.append("history/s1", [{"body": unreadable} for unreadable in (5, None, "text", [])])
+    await started.events.append("s1", [{"role": "user", "content": str(number)} for number in range(4)])
+    for limit in range(6):
+        assert await said(started, limit=limit) == ["0", "1", "2", "3"][:limit]
+    assert await said(started, limit=3, before=7) == ["0", "1"]
+
+
 async def test_pop_withdraws_the_newest_event(started: SessionStorageAdapter) -> None:
     await started.events.append("s1", [HELLO | {"id": "e1"}, HELLO | {"content": "bye", "id": "e2"}])
     popped = await started.events.pop("s1")

@@ -67,6 +67,7 @@ async def found(service: SessionService, filters: dict[str, Any] | None) -> str:
         ({"data.metadata.created_at": {"$in": ["2024-05-01T02:00:00+02:00"]}}, "b"),
         ({"updated_at": {"$gt": "2024-05-02T00:00:00+00:00"}}, "abcde"),
         ({"expires_at": None}, "abcde"),
+        ({"expires_at": {"$exists": True}}, "abcde"),
     ],
     ids=repr,
 )

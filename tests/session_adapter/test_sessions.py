@@ -82,6 +82,14 @@ async def test_an_absent_session_is_none(service: SessionService) -> None:
     assert not await service.session_exists("s1")
 
 
+async def test_a_required_session_is_there_or_missed_loudly(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    with pytest.raises(SessionNotFoundError):
+        await sessions.require_session("s1")
+    await sessions.save_session("s1", DOCUMENT)
+    assert await sessions.require_session("s1") == await sessions.get_session("s1")
+
+
 async def test_delete_takes_the_session_and_its_history(service: SessionService, storage: IUnifiedStorage) -> None:
     """S2.9."""
     await service.save_session("s1", DOCUMENT)

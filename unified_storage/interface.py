@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
-from unified_storage.arguments import check_count, check_version
+from unified_storage.arguments import check_count, check_expected, check_version
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
 from unified_storage.filters import Condition, Path
@@ -86,6 +86,7 @@ class IUnifiedStorage(ABC):
         Returns:
             False when there is no such record.
         """
+        check_expected(expected_version)
 
         async def merge(tx: IUnifiedStorage) -> bool:
             stored = await tx.load(id, type=type)

@@ -76,15 +76,14 @@ class Failing(Delegate):
 
 
 class Meddling(Delegate):
-    """Lets somebody else in between two reads: runs *meddle* before a verb's answer is handed out."""
+    """Lets somebody else in between two reads: runs *meddle* before *verb*, so many *times*."""
 
     def __init__(self, inner: IUnifiedStorage, verb: str, meddle: Callable[[], Awaitable[object]], times: int) -> None:
         super().__init__(inner)
         self._verb, self._meddle, self.left = verb, meddle, times
 
     async def _call(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
-        found = await super()._call(verb, call)
         if verb == self._verb and self.left > 0:
             self.left -= 1
             await self._meddle()
-        return found
+        return await super()._call(verb, call)

@@ -173,7 +173,8 @@ async def test_last_counts_events_and_not_entries(started: SessionStorageAdapter
 async def test_a_limit_goes_on_past_entries_that_show_no_event(
     started: SessionStorageAdapter, storage: IUnifiedStorage
 ) -> None:
-    await storage.append("history/s1", [{"body": unreadable} for unreadable in (5, None, "text", [])])
+    odd: list[Any] = [5, None, "text", []]
+    await storage.append("history/s1", [{"body": unreadable} for unreadable in odd])
     await started.events.append("s1", [{"role": "user", "content": str(number)} for number in range(4)])
     for limit in range(6):
         assert await said(started, limit=limit) == ["0", "1", "2", "3"][:limit]

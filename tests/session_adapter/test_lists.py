@@ -166,6 +166,16 @@ async def test_an_expected_version_makes_the_list_count_or_fails_loudly(storage:
     assert contents(await sessions.get_session("s1"), G1) == ["b"]
 
 
+async def test_an_update_that_expects_a_version_makes_its_list_count(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await sessions.save_session("s1", talk(G1, "a"))
+    await sessions.events.append("s1", {"role": "assistant", "content": "from elsewhere"})
+    found = await sessions.get_session("s1", with_version=True)
+    assert found is not None
+    await sessions.update_session("s1", {"state": {"messages": [element(G1, "b")]}}, expected_version=found[1])
+    assert contents(await sessions.get_session("s1"), G1) == ["b"]
+
+
 async def test_an_entry_appended_before_there_was_a_list_is_not_lost_to_an_expected_version(
     storage: IUnifiedStorage,
 ) -> None:
@@ -284,6 +294,17 @@ async def test_a_record_saved_past_the_views_is_shown_as_it_is(storage: IUnified
     await sessions.update_session("s1", {"state": {"step": 2}})
     assert contents(await sessions.get_session("s1"), G1) == ["a"]
     assert len(await storage.read("history/s1")) == 1
+
+
+async def test_a_list_taken_out_past_the_views_is_not_put_back(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await sessions.save_session("s1", talk(G1, "a"))
+    await storage.update("s1", {"data": {"state": REPLACE({"step": 2})}}, type="session")
+    session = await sessions.require_session("s1")
+    assert session["state"] == {"step": 2}
+    await sessions.save_session("s1", session | {"state": {"step": 3}})
+    await sessions.save_session("s1", talk(G1, "b"))
+    assert contents(await sessions.get_session("s1"), G1) == ["a", "b"]  # whether "a" was seen is not known any more
 
 
 async def test_a_list_that_is_none_stays_in_the_document(storage: IUnifiedStorage) -> None:

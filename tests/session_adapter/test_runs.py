@@ -171,6 +171,40 @@ async def test_changes_by_runs_are_seen_by_the_next_list(storage: IUnifiedStorag
     assert G1.history(await sessions.require_session("s1")) == [G1.from_event(BYE | {"content": "mine"})]
 
 
+async def test_what_a_list_has_held_is_known_after_the_log_was_rewritten(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await sessions.save_session("s1", {"metadata": {}, "state": {"messages": []}})
+    await sessions.runs.append("s1", {"run_id": "r1", "messages": [HELLO]})
+    await sessions.events.append("s1", [HELLO | {"content": str(number)} for number in range(10)])
+    await sessions.save_session("s1", await sessions.require_session("s1"))  # held from now on
+    await sessions.events.append("s1", HELLO | {"content": "mine"})
+    await sessions.runs.delete("s1", "r1")
+    await sessions.save_session("s1", {"metadata": {}, "state": {"messages": []}})
+    assert await said(sessions) == ["mine"]
+
+
+async def test_the_last_message_of_a_run_can_be_edited_in_a_list(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await sessions.save_session("s1", {"metadata": {}, "state": {"messages": []}})
+    await sessions.runs.append("s1", {"run_id": "r1", "messages": [HELLO, BYE]})
+    await sessions.save_session("s1", await sessions.require_session("s1"))
+    session = await sessions.require_session("s1")
+    session["state"]["messages"][-1]["content"] = "good bye"
+    await sessions.save_session("s1", session)
+    assert await said(sessions) == ["hello", "good bye"]
+    assert (await sessions.require_session("s1"))["state"] == session["state"]
+
+
+async def test_a_save_between_does_not_hide_the_messages_of_a_run(storage: IUnifiedStorage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await sessions.save_session("s1", {"x": 1})
+    await sessions.events.append("s1", HELLO | {"run_id": "r1"})
+    await sessions.save_session("s1", {"x": 2})
+    await sessions.update_session("s1", {"x": 3})
+    await sessions.runs.append("s1", {"run_id": "r1", "messages": [BYE]})
+    assert await said(sessions) == ["bye"]
+
+
 async def test_a_run_replaced_in_its_place_is_seen_by_the_next_list(storage: IUnifiedStorage) -> None:
     sessions = SessionStorageAdapter(storage)
     await sessions.save_session("s1", sample("g1"))

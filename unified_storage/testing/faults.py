@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from unified_storage.delegate import Delegate
-from unified_storage.errors import StorageTransactionError
+from unified_storage.errors import StorageError, StorageTransactionError
 from unified_storage.interface import IUnifiedStorage, TransactionCall
 from unified_storage.transactions import checked_operations, run_operations
 
@@ -122,7 +122,7 @@ class _Inside(FaultyStorage):
 
     async def _call(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
         if self.doom is not None:
-            raise StorageTransactionError(f"the transaction was given up: {self.doom}", cause=self.doom)
+            raise given_up(self.doom)
         try:
             return await super()._call(verb, call)
         except BaseException as error:
@@ -136,6 +136,13 @@ class _Inside(FaultyStorage):
 
     async def atomically(self, fn: Callable[[IUnifiedStorage], Awaitable[T]], *, attempts: int = 5) -> T:
         return await fn(self)
+
+
+def given_up(doom: BaseException) -> StorageTransactionError:
+    """What a transaction says after one of its verbs raised *doom*, itself or because it was given up before."""
+    root = doom.cause if isinstance(doom, StorageTransactionError) and doom.cause is not None else doom
+    retryable = isinstance(root, StorageError) and root.retryable
+    return StorageTransactionError(f"the transaction was given up: {root}", cause=root, retryable=retryable)
 
 
 class _Joined:
@@ -196,8 +203,7 @@ class _FaultyTransaction:
     async def _commit(self) -> None:
         doom = None if self._inside is None else self._inside.doom
         if doom is not None:
-            retryable = getattr(doom, "retryable", False)
-            raise StorageTransactionError(f"the transaction was given up: {doom}", cause=doom, retryable=retryable)
+            raise given_up(doom)
         await self._stack.__aexit__(None, None, None)
 
 

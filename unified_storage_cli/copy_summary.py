@@ -37,7 +37,7 @@ OUTCOMES = (
 )
 _TAKEN = ("copied", "equal")
 _TO_LOOK_AT = ("conflict", "quarantined")
-_SHOWN_WARNINGS = 6
+_SHOWN_WARNINGS = 4
 
 
 @dataclass
@@ -84,7 +84,7 @@ def print_copy(done: CopyReport, report: Path | None) -> None:
         print_line(f"  other records: {_in_words(done.others)}")
     for kind, times in sorted(done.lossy.items()):
         print_line(styled(f"  the target has no place for: {kind} ({grouped(times)})", WORTH_A_LOOK))
-    _print_remarks(remarks)
+    _print_remarks(remarks, "the report" if report is not None else "--report FILE.html")
     _print_end(done, report)
 
 
@@ -94,7 +94,7 @@ def _print_ledger(ledger: Ledger, dry_run: bool) -> None:
             name,
             styled(grouped(count), style if count else QUIET),
             bar(count, ledger.read, style=style),
-            styled(meaning if count else "", QUIET),
+            styled(said_of(name, meaning, dry_run=dry_run) if count else "", QUIET),
         )
         for name, style, meaning in OUTCOMES
         for count in (getattr(ledger, name),)
@@ -110,26 +110,31 @@ def _print_ledger(ledger: Ledger, dry_run: bool) -> None:
     print_line(styled("  = " + ", ".join(beside), BAD if ledger.mismatched else "bold"))
 
 
+def said_of(name: str, meaning: str, *, dry_run: bool) -> str:
+    """What an outcome means, also where nothing was written."""
+    return "would be written to the target" if dry_run and name == "copied" else meaning
+
+
 def _in_words(ledger: Ledger) -> str:
     counts = {name: count for name, count in ledger.to_dict().items() if count}
     return ", ".join(f"{grouped(count)} {name}" for name, count in counts.items())
 
 
-def _print_remarks(remarks: Remarks) -> None:
+def _print_remarks(remarks: Remarks, told_in: str) -> None:
     if remarks.shown:
         print_line(styled("To look at:", BAD))
         print_table([_row(item) for item in remarks.shown])
     if remarks.hidden:
-        print_line(styled(f"  and {grouped(remarks.hidden)} more, in --report FILE.html", BAD))
+        print_line(styled(f"  and {grouped(remarks.hidden)} more, in {told_in}", BAD))
     if remarks.warnings:
-        print_line(styled(f"Taken with warnings: {_warnings(remarks.warnings)}", WORTH_A_LOOK))
+        print_line(styled(f"Taken with warnings: {_warnings(remarks.warnings, told_in)}", WORTH_A_LOOK))
 
 
-def _warnings(warnings: Counter[str]) -> str:
+def _warnings(warnings: Counter[str], told_in: str) -> str:
     shown = sorted(warnings.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_WARNINGS]
     told = ", ".join(f"{printable(reason)} ({grouped(times)})" for reason, times in shown)
     more = len(warnings) - len(shown)
-    return f"{told}, and {grouped(more)} more kinds, in --report FILE.html" if more else told
+    return f"{told}, and {grouped(more)} more kinds, in {told_in}" if more else told
 
 
 def _row(item: Item) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unified_storage_cli.copy_summary import OUTCOMES, needs_a_look, zone_shown
+from unified_storage_cli.copy_summary import OUTCOMES, needs_a_look, said_of, zone_shown
 from unified_storage_cli.output import grouped, printable
 from unified_storage_cli.plots import Part, bars, by_size, columns, over_time, shares
 from unified_storage_cli.progress import duration
@@ -98,7 +98,9 @@ def _head(done: CopyReport) -> Iterator[str]:
 
 def _ledger(done: CopyReport) -> Iterator[str]:
     ledger = done.ledger
-    counts = [(name, getattr(ledger, name), meaning) for name, _, meaning in OUTCOMES]
+    counts = [
+        (name, getattr(ledger, name), said_of(name, meaning, dry_run=done.dry_run)) for name, _, meaning in OUTCOMES
+    ]
     yield f"<h2>{grouped(ledger.read)} sessions read</h2>"
     yield shares([Part(name, count, name) for name, count, _ in counts])
     yield "<table>"

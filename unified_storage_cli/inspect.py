@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def inspect(
     url: AnyPlace,
     session_id: Annotated[
-        str | None, typer.Argument(metavar="[SESSION_ID]", help="One session of it, by the id that people see.")
+        str | None, typer.Argument(metavar="SESSION_ID", help="One session of it, by the id that people see.")
     ] = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="With SESSION_ID: also what the session says.")

@@ -143,7 +143,9 @@ class SessionService:
         """
         check_count("limit", limit)
         with storage_failures("list sessions"):
-            return [document for _, document in await self._shown(await self._matching(filters, limit))]
+            found = await self._shown(await self._matching(filters, limit))
+        found.sort(key=lambda shown: shown[0]["updated_at"], reverse=True)  # what was read again has moved
+        return [document for _, document in found]
 
     async def session_exists(self, session_id: SessionId) -> bool:
         """Whether there is such a session."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from session_adapter.timestamps import Reading, parse_rendered, read_time, render, zone_named
 from unified_storage.errors import StorageValidationError
+from unified_storage.testing.naming import named
 
 NEW_YORK = "America/New_York"
 
@@ -169,7 +170,7 @@ def test_nothing_is_a_missing_time(value: object) -> None:
         b"2024-05-15",
         object(),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=named,
 )
 def test_garbage_is_an_unknown_time_with_a_reason_never_an_error(value: object) -> None:
     assert read_time(value, "UTC") == Reading(None, "bad_timestamp")

@@ -10,6 +10,7 @@ from unified_storage.errors import StorageCapacityError, StorageError, StorageVa
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.testing.drafts import body, gathered, ids, keys, note, save_all, session, stored
 from unified_storage.testing.harness import Harness
+from unified_storage.testing.naming import named
 
 BATCHES = "batches over partitions"
 
@@ -52,7 +53,7 @@ class BatchPromises(Harness):
             assert await storage.batch_save(note(f"{n}") for n in range(8)) == [f"{n}" for n in range(8)]
             assert await storage.batch_delete(f"{n}" for n in range(8)) == 8
 
-    @pytest.mark.parametrize("wrong", [note("x" * 2000), {"id": "bad"}, note("bad", {"x": object()}), 5], ids=ascii)
+    @pytest.mark.parametrize("wrong", [note("x" * 2000), {"id": "bad"}, note("bad", {"x": object()}), 5], ids=named)
     async def test_one_wrong_record_refuses_the_batch_and_is_named(self, storage: IUnifiedStorage, wrong: Any) -> None:
         await storage.save(note("before"))
         batch = [note(f"{n:03}") for n in range(20)]

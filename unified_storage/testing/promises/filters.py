@@ -14,6 +14,7 @@ from unified_storage.interface import IUnifiedStorage
 from unified_storage.testing.clock import NOON
 from unified_storage.testing.drafts import gathered, ids, note, save_all, session
 from unified_storage.testing.harness import Harness, OpenStore
+from unified_storage.testing.naming import named
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 BIG = 2**53
@@ -290,7 +291,7 @@ class FilterPromises(Harness):
         for filters, expected in asked:
             assert ids(await storage.list(filters)) == expected, filters
 
-    @pytest.mark.parametrize("filters", REFUSED, ids=lambda filters: ascii(filters)[:40])
+    @pytest.mark.parametrize("filters", REFUSED, ids=named)
     async def test_what_is_no_filter_is_refused_by_every_verb(self, storage: IUnifiedStorage, filters: Any) -> None:
         await storage.save(note("a", {"x": 1}))
         with pytest.raises(StorageValidationError):

@@ -13,6 +13,7 @@ from unified_storage.record import DELETE, REPLACE
 from unified_storage.testing.clock import NOON, ManualClock
 from unified_storage.testing.drafts import ids, note, save_all, session, stored, together
 from unified_storage.testing.harness import Harness
+from unified_storage.testing.naming import named
 
 BEFORE = {"a": 1, "list": [1, 2], "map": {"x": 1, "deep": {"y": 2}}, "null": None}
 MERGED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -138,7 +139,7 @@ class UpdatePromises(Harness):
             [],
             "data",
         ],
-        ids=repr,
+        ids=named,
     )
     async def test_what_update_cannot_do_is_refused_and_changes_nothing(
         self, storage: IUnifiedStorage, updates: Any

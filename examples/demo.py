@@ -27,6 +27,7 @@ TIMES = ("created_at", "updated_at")
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may lack characters
     os.chdir(ROOT)
     shutil.rmtree("build/demo", ignore_errors=True)
     Path("build/demo").mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Writes the part of docs/reference/cli.md that the commands' own help gives.
 
-Run ``.venv/bin/python scripts/write_cli_reference.py`` when a command or its help has changed. The text around it is kept;
-a test compares the page with what this would write.
+Run ``.venv/bin/python scripts/write_cli_reference.py`` when a command or its help has changed. The text around it is
+kept; a test compares the page with what this would write.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ END = "<!-- end of the generated part -->"
 
 
 def help_of(*command: str) -> str:
-    """The plain help of a command, 100 columns wide."""
+    """The help of a command."""
     program = [sys.executable, "-m", "unified_storage_cli", *command, "--help"]
-    plain = {"TYPER_USE_RICH": "0", "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(program, env=os.environ | plain, capture_output=True, encoding="utf-8", check=True)
+    settings = {"COLUMNS": "80", "NO_COLOR": "1"}
+    done = subprocess.run(program, env=os.environ | settings, capture_output=True, encoding="utf-8", check=True)
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 

@@ -28,6 +28,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help takes half the time, and is what the reference shows
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

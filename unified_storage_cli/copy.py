@@ -65,11 +65,12 @@ def copy(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy every session of SOURCE into TARGET, and between two of our stores everything else too.
+    """Copy every session of SOURCE into TARGET.
 
-    Streamed, verified record by record, and safe to run again: after an interruption it goes on where it stopped, and
-    what is there already is found equal. Nothing is deleted, and nothing in SOURCE is changed. What cannot be read is
-    quarantined with a reason, what was changed in TARGET is a conflict and stays as it is; the exit code is 3 then.
+    Between two of our stores it copies everything else too. Streamed, verified record by record, and safe to run
+    again: after an interruption it goes on where it stopped, and what is there already is found equal. Nothing is
+    deleted, and nothing in SOURCE is changed. What cannot be read is quarantined with a reason, what was changed in
+    TARGET is a conflict and stays as it is; the exit code is 3 then.
     """
     from legacy.migration import copy_store
 

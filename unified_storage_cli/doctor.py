@@ -33,8 +33,9 @@ def doctor(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without losing anything.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look over one of our stores: what it is, its schema, and what is wrong with it.
+    """Look one of our stores over, and mend it where asked.
 
+    It says what the store is, its schema, and what is wrong.
     Every record and log is read. The exit code is 3 when something is wrong and was not mended.
     """
     from legacy.migration import examine

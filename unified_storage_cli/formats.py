@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def formats(as_json: AsJson = False) -> None:
-    """List the kinds of places, what can be read and written there, and what writing there loses."""
+    """List the kinds of places, and what each can hold."""
     from legacy.stores.places import known_formats
 
     known = known_formats()

@@ -34,9 +34,9 @@ def inspect(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a place is and what it holds, or the shape of one session; nothing is written.
+    """Say what a place holds, or what shape one session has.
 
-    Contents stay hidden without --show-values.
+    Nothing is written. Contents stay hidden without --show-values.
     """
     if session_id is None:
         if show_values:

@@ -44,9 +44,10 @@ def verify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare every session of SOURCE with TARGET; nothing is written.
+    """Compare every session of SOURCE with TARGET.
 
-    SOURCE is read as the copy was told to read it. The exit code is 3 when a session is missing or differs.
+    Nothing is written. SOURCE is read as the copy was told to read it.
+    The exit code is 3 when a session is missing or differs.
     """
     from legacy.migration import verify_stores
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,7 @@ from tests.docs.code_blocks import Reader, blocks_of, masked
 from tests.support import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-NEEDED = ("Makefile", "pyproject.toml", "requirements", "examples")
 LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)(#[^)]*)?\)")
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout as a reader has it: with what the pages use, and the environment that ``make`` made."""
-    folder = tmp_path / "unified-storage"
-    folder.mkdir()
-    for name in NEEDED:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name)
-        else:
-            shutil.copy2(source, folder / name)
-    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.chdir(folder)
-    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -20,7 +20,6 @@ DEBUG = "UNIFIED_STORAGE_DEBUG"
 """Environment variable: when set, a failure is shown with its traceback, which may quote values."""
 
 AGAIN = "run the same command again: it goes on where it stopped and repeats nothing"
-_RESUMED = ("copy",)
 _NEXT = {
     "STORAGE_CONNECTION_ERROR": f"see that the store can be reached, then {AGAIN}",
     "STORAGE_CAPACITY_ERROR": f"see that there is room, then {AGAIN}",
@@ -47,8 +46,12 @@ def told(run: Callable[[], Any], arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  # whatever a command raises is told here, in one line
         return _failure(error, arguments)
     if code == INTERRUPTED:
-        again = any(name in arguments for name in _RESUMED)
-        _tell(f"interrupted; {AGAIN}" if again else "interrupted", arguments, {"type": "Interrupted"}, INTERRUPTED)
+        _tell(
+            f"interrupted; {AGAIN}" if arguments[0] == "copy" else "interrupted",
+            arguments,
+            {"type": "Interrupted"},
+            INTERRUPTED,
+        )
     return code
 
 

@@ -47,7 +47,7 @@ def told(run: Callable[[], Any], arguments: Sequence[str]) -> int:
         return _failure(error, arguments)
     if code == INTERRUPTED:
         _tell(
-            f"interrupted; {AGAIN}" if arguments[0] == "copy" else "interrupted",
+            f"interrupted; {AGAIN}" if "copy" in arguments[:1] else "interrupted",
             arguments,
             {"type": "Interrupted"},
             INTERRUPTED,

@@ -25,3 +25,28 @@ async def test_answers_do_not_depend_on_indexes(tmp_path: Path, indexed, scaled)
 
 def test_a_database_in_memory_behaves_like_the_model(scaled) -> None:
     run_state_machine(lambda **options: open_storage("sqlite:///:memory:", **options), examples=scaled(300, minimum=10))
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/walked.db"], ids=["memory", "sqlite"])
+async def test_a_long_walk_that_deletes_behind_itself_sees_every_survivor_once(
+    url: str, tmp_path: Path, scaled
+) -> None:
+    """S2.29, T2.25: 100 000 records; those behind are deleted, some ahead are too, others come."""
+    total = scaled(100_000, minimum=3000)
+    names = [f"{n:06}" for n in range(0, 2 * total, 2)]
+    async with open_storage(url.format(folder=tmp_path)) as storage:
+        for start in range(0, total, 2000):
+            await storage.batch_save([{"id": id, "type": "note", "data": {}} for id in names[start : start + 2000]])
+        seen: list[str] = []
+        gone: set[str] = set()
+        async for batch in storage.stream_list(batch_size=500, with_data=False):
+            found = [record["id"] for record in batch]
+            seen += found
+            assert await storage.batch_delete(found[::2]) == len(found[::2])
+            ahead = [f"{int(found[-1]) + 2 * step:06}" for step in (3, 5)]
+            await storage.batch_delete(ahead)
+            gone.update(ahead)
+            await storage.save({"id": f"{int(found[-1]) + 1:06}", "type": "note", "data": {}})
+            await storage.save({"id": f"{found[0]}-behind", "type": "note", "data": {}})
+        assert seen == sorted(set(seen))
+        assert [id for id in seen if int(id) % 2 == 0] == [id for id in names if id not in gone]

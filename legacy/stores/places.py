@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -11,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from unified_storage.errors import StorageConfigurationError, StorageIntegrityError, StorageUnsupportedError, redacted
+from unified_storage.errors import (
+    StorageConfigurationError,
+    StorageError,
+    StorageIntegrityError,
+    StorageUnsupportedError,
+    redacted,
+)
 from unified_storage.opening import StorageURL, backend_names, parse_url
 
 LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
@@ -202,17 +209,25 @@ def _has_our_tables(connection: sqlite3.Connection) -> bool:
 def _looked_at(path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
     """What *look* says of a SQLite file, which stays byte-identical, its journal included."""
     journal = path.with_name(path.name + "-wal")
+    there = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    if not journal.exists():
+        return _asked(there, path, look)
+    # What is not in the file itself may still stand in its journal. A reader would write beside it, so copies are
+    # read; but not where the file alone, however large, says yes.
+    with contextlib.suppress(StorageError):
+        if _asked(there, path, look):
+            return True
     with tempfile.TemporaryDirectory() as folder:
-        if journal.exists():  # a reader would write beside it, so a copy is read
-            copy = Path(shutil.copy(path, Path(folder, "copy.db")))
-            shutil.copy(journal, Path(folder, "copy.db-wal"))
-            address = copy.as_uri()
-        else:
-            address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        try:
-            with closing(sqlite3.connect(address, uri=True)) as connection:
-                return look(connection)
-        except sqlite3.DatabaseError as error:
-            damaged = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
-            kind = StorageIntegrityError if damaged else StorageConfigurationError
-            raise kind(f"{str(path)!r} cannot be read: {error}") from error
+        copy = Path(shutil.copy(path, Path(folder, "copy.db")))
+        shutil.copy(journal, Path(folder, "copy.db-wal"))
+        return _asked(copy.as_uri(), path, look)
+
+
+def _asked(address: str, path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            return look(connection)
+    except sqlite3.DatabaseError as error:
+        damaged = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
+        kind = StorageIntegrityError if damaged else StorageConfigurationError
+        raise kind(f"{str(path)!r} cannot be read: {error}") from error

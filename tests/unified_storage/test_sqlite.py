@@ -25,6 +25,7 @@ from unified_storage import (
     open_storage,
 )
 from unified_storage.backends.sql import listing, schema
+from unified_storage.backends.sql.statements import Call
 from unified_storage.errors import StorageConflictError, StorageError
 from unified_storage.filters import parse_filters
 from unified_storage.opening import SESSION_PATHS
@@ -547,7 +548,7 @@ async def test_a_read_that_takes_too_long_is_ended(url: str) -> None:
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
         def steps():
-            return (yield listing.Call(endless))
+            return (yield Call(endless))
 
         with pytest.raises(StorageTimeoutError):
             await storage._engine.read(steps, 0.2)  # type: ignore[attr-defined]

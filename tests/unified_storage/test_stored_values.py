@@ -51,6 +51,7 @@ async def test_damaged_stored_texts_are_errors_and_nothing_else(tmp_path: Path, 
             await put_instead(storage, text)
             record, damage = await load_or_damage(storage)
             if damage is None:
+                assert record is not None
                 assert type(record["data"]) is dict
             else:
                 assert "'a'" in damage.message or "not UTF-8" in damage.message

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from unified_storage.backends.sql.dialect import Dialect
-from unified_storage.backends.sql.statements import Call, Row, Statements, Steps
+from unified_storage.backends.sql.statements import Call, Row, Steps, statements_of
 from unified_storage.backends.sql.store import Slot, Slots, Store
 from unified_storage.backends.sql.tables import FIRST_SLOTS, Tables
 from unified_storage.errors import StorageConfigurationError
@@ -84,7 +84,7 @@ def _add_paths(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[None
             yield Call(f"ALTER TABLE {tables.records.name} ADD COLUMN k{number} BLOB")
             columns = number + 1
         if number not in indexes:
-            index = Tables(tables.prefix, columns).slot_index(number)
+            index = Tables(tables.prefix, columns).slot_index(number)  # its own, since this adds to them
             yield _ddl(CreateIndex(index), dialect)
             indexes.add(number)
         there = yield Call(f"SELECT 1 FROM {tables.records.name} WHERE type = ? LIMIT 1", [type_name])
@@ -124,7 +124,7 @@ def refreshed(store: Store, dialect: Dialect) -> Steps[None]:
     rows = yield store.statements.paths()
     slots = _slots(rows)
     if _columns(slots) != store.statements.slots:
-        store.statements = Statements(Tables(store.statements.prefix, _columns(slots)), dialect)
+        store.statements = statements_of(store.statements.prefix, _columns(slots), dialect)
     store.slots, store.generation = slots, generation
 
 
@@ -155,4 +155,4 @@ def filled(store: Store, type_name: str, path: Path, after: int) -> Steps[int | 
 
 def new_store(prefix: str, dialect: Dialect, clock: Any) -> Store:
     """A store whose paths are still to be read."""
-    return Store(Statements(Tables(prefix), dialect), clock, {}, generation=-1)
+    return Store(statements_of(prefix, FIRST_SLOTS, dialect), clock, {}, generation=-1)

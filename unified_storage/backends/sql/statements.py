@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from unified_storage.backends.sql.dialect import Dialect
-from unified_storage.backends.sql.tables import Tables
+from unified_storage.backends.sql.tables import Tables, tables_of
 from unified_storage.logs import ReadRange
 
 T = TypeVar("T")
@@ -220,3 +221,9 @@ class Statements:
             .where(named, living)
             .order_by(logs.c.log_id, e.seq)
         )
+
+
+@lru_cache(maxsize=64)
+def statements_of(prefix: str, slots: int, dialect: Dialect) -> Statements:
+    """The statements for one layout of tables: compiled once, however often it is opened."""
+    return Statements(tables_of(prefix, slots), dialect)

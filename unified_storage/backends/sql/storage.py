@@ -13,7 +13,7 @@ from unified_storage.backends.sql import listing, logs, records, schema
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.backends.sql.tables import Tables
+from unified_storage.backends.sql.tables import tables_of
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageTransactionError
 from unified_storage.filters import Condition, parse_filters
@@ -280,7 +280,7 @@ class SQLStorage(_SQLVerbs):
         self.indexed = indexed
         self.clock = clock
         self._engine = engine
-        self._tables = Tables(prefix)
+        self._tables = tables_of(prefix)
         self._store = schema.new_store(prefix, engine.dialect, clock)
         self._timeout = statement_timeout
         self._holders = Holders()

@@ -7,6 +7,7 @@ one row, found by its log's number and its own. Paths that are fast to filter by
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,3 +112,9 @@ class Tables:
             records.id,
             sqlite_where=column.is_not(None),
         )
+
+
+@lru_cache(maxsize=64)
+def tables_of(prefix: str, slots: int = FIRST_SLOTS) -> Tables:
+    """The tables of a namespace: made once, and not to be changed."""
+    return Tables(prefix, slots)

@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.statements import Call, Row, Steps, statements_of
 from unified_storage.backends.sql.store import Slot, Slots, Store
-from unified_storage.backends.sql.tables import FIRST_SLOTS, Tables
+from unified_storage.backends.sql.tables import FIRST_SLOTS, Tables, tables_of
 from unified_storage.errors import StorageConfigurationError
 from unified_storage.filters import Path, parse_path, path_text, value_at
 from unified_storage.interface import Indexed
@@ -28,8 +28,8 @@ def _first_tables(tables: Tables, dialect: Dialect) -> Steps[None]:
     """Step 1: every table and index, and the row that tells the version."""
     for table in tables.metadata.sorted_tables:
         yield _ddl(CreateTable(table), dialect)
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            yield _ddl(CreateIndex(index), dialect)
+    for index in sorted(tables.first_indexes, key=lambda index: str(index.name)):
+        yield _ddl(CreateIndex(index), dialect)
     yield Call(f"INSERT INTO {tables.schema.name} (version, paths_generation) VALUES (1, 0)")
 
 
@@ -84,7 +84,7 @@ def _add_paths(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[None
             yield Call(f"ALTER TABLE {tables.records.name} ADD COLUMN k{number} BLOB")
             columns = number + 1
         if number not in indexes:
-            index = Tables(tables.prefix, columns).slot_index(number)  # its own, since this adds to them
+            index = tables_of(tables.prefix, columns).slot_index(number)
             yield _ddl(CreateIndex(index), dialect)
             indexes.add(number)
         there = yield Call(f"SELECT 1 FROM {tables.records.name} WHERE type = ? LIMIT 1", [type_name])

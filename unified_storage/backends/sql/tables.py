@@ -85,6 +85,8 @@ class Tables:
             sqlite_with_rowid=False,
         )
         self._add_indexes()
+        self.first_indexes = [index for table in self.metadata.sorted_tables for index in table.indexes]
+        self._slot_indexes: dict[int, sa.Index] = {}
 
     def _table(self, name: str, *columns: sa.Column[Any], **options: Any) -> sa.Table[Any]:
         return sa.Table(self.prefix + name, self.metadata, *columns, **options)
@@ -102,16 +104,18 @@ class Tables:
 
     def slot_index(self, slot: int) -> sa.Index:
         """The index of one slot, with the newest first behind each key."""
-        records = self.records.c
-        column = records[f"k{slot}"]
-        return sa.Index(
-            f"{self.prefix}by_k{slot}",
-            records.type,
-            column,
-            records.updated_at.desc(),
-            records.id,
-            sqlite_where=column.is_not(None),
-        )
+        if slot not in self._slot_indexes:
+            records = self.records.c
+            column = records[f"k{slot}"]
+            self._slot_indexes[slot] = sa.Index(
+                f"{self.prefix}by_k{slot}",
+                records.type,
+                column,
+                records.updated_at.desc(),
+                records.id,
+                sqlite_where=column.is_not(None),
+            )
+        return self._slot_indexes[slot]
 
 
 @lru_cache(maxsize=64)

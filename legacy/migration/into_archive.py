@@ -156,7 +156,7 @@ def _is_earlier(old: Record, new: Record) -> bool:
 def _opened_alone(part: Path) -> BufferedRandom:
     """The unfinished file, empty and locked; raises ``AnotherRunError`` where another process writes it."""
     while True:
-        file = part.open("a+b")
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666), "r+b")
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -189,7 +189,7 @@ async def in_one_step(storage: IUnifiedStorage, fn: Callable[[IUnifiedStorage], 
 def _refused(parcel: Parcel) -> Decision | None:
     """The quarantine of what no storage takes, such as a record that is too large; None for what it takes."""
     try:
-        checked_record(parcel.record)
+        checked_record(parcel.record, restored=True)
         for log in parcel.logs:
             checked_log(log)
     except StorageError as error:

@@ -42,19 +42,19 @@ class Lease:
     def __init__(self, storage: IUnifiedStorage) -> None:
         self._storage = storage
         self._token = uuid4().hex
-        self._asked = False
         self._held = False
+        self._to_clear = False
 
     async def check(self, storage: IUnifiedStorage) -> None:
         """Raise ``AnotherRunError`` when a living run other than this one holds the target."""
         found = await storage.load(ID, type=TYPE)
         if found is None or found["data"]["token"] == self._token:
             return
-        holder = found["data"]
-        age = self._storage.clock() - found["updated_at"]
-        if not _has_ended(holder["process"]) and age < STALE_AFTER:
-            told = f"process {holder['process']['pid']} on {holder['process']['host']}"
+        if not self._is_over(found):
+            process = found["data"]["process"]
+            told = f"process {process['pid']} on {process['host']}"
             raise AnotherRunError(f"another copy is writing there ({told}); wait for it, then run this one again")
+        self._to_clear = True
 
     async def hold(self, tx: IUnifiedStorage) -> None:
         """Take the right to write, or make sure that it is still ours, inside the step that is about to write.
@@ -67,7 +67,7 @@ class Lease:
             return
         if self._held:
             raise AnotherRunError("another copy took over while this one was silent; run it again")
-        self._asked = True
+        self._to_clear = True
         await tx.save({"id": ID, "type": TYPE, "data": {"token": self._token, "process": _this_process()}})
 
     def settled(self) -> None:
@@ -76,7 +76,7 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """While inside: signs of life. On leaving: what was taken is given back."""
+        """While inside: signs of life. On leaving: what was taken, or left by a run that has ended, is given back."""
         heart = asyncio.create_task(self._beat())
         try:
             yield
@@ -84,6 +84,10 @@ class Lease:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)
             await self._give_back()
+
+    def _is_over(self, found: dict[str, Any]) -> bool:
+        silent = self._storage.clock() - found["updated_at"]
+        return _has_ended(found["data"]["process"]) or silent >= STALE_AFTER
 
     async def _beat(self) -> None:
         while True:
@@ -98,12 +102,12 @@ class Lease:
             await self._storage.update(ID, {}, type=TYPE, expected_version=found["version"])
 
     async def _give_back(self) -> None:
-        if not self._asked:
+        if not self._to_clear:
             return
-        self._asked = self._held = False
+        self._to_clear = self._held = False
         with _told("the right to write was not given back; it ends with this process"):
             found = await self._storage.load(ID, type=TYPE)
-            if found is not None and found["data"]["token"] == self._token:
+            if found is not None and (found["data"]["token"] == self._token or self._is_over(found)):
                 await self._storage.delete(ID, type=TYPE, expected_version=found["version"])
 
 

@@ -186,7 +186,7 @@ def _checked(group: Group) -> Group:
     """*group*, with a fault where a storage would not take it."""
     if group.record is not None and group.fault is None:
         try:
-            checked_record(group.record)
+            checked_record(group.record, restored=True)
             for log in group.logs:
                 checked_log(log)
         except StorageError as error:

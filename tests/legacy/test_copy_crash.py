@@ -231,3 +231,22 @@ def test_no_temporary_file_outlives_a_killed_copy(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_what_an_ended_run_left_is_cleared_by_one_with_nothing_to_write(tmp_path: Path) -> None:
+    write(tmp_path / "source", document("a"))
+    async with open_storage("memory://") as storage:
+        await copied(tmp_path / "source", storage)
+        async with storage.transaction() as tx:
+            await Lease(storage).hold(tx)
+        await storage.update("copy", {"data": {"process": {"started": "long ago"}}}, type="_copy_run")
+        assert counts(await copied(tmp_path / "source", storage), "equal") == (1,)
+        assert not await storage.exists("copy", type="_copy_run")
+
+
+async def test_an_unfinished_archive_of_any_length_is_begun_anew(tmp_path: Path) -> None:
+    write_many(tmp_path / "source", 20)
+    (tmp_path / ".a.jsonl.part").write_bytes(b"x" * 100_000)
+    facts = await copied(tmp_path / "source", f"jsonl://{tmp_path}/a.jsonl")
+    assert counts(facts, "copied", "verified", "mismatched") == (20, 20, 0)
+    assert b"x" * 1_000 not in (tmp_path / "a.jsonl").read_bytes()

@@ -15,7 +15,7 @@ FRESH ?=
 PY := .venv/bin/python
 UV := .venv/bin/uv
 PYTEST := $(PY) -m pytest
-SPREAD := -n $(JOBS) --dist loadfile
+SPREAD := -n $(JOBS) --dist worksteal
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from unified_storage.arguments import check_count
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageAlreadyExistsError, StorageNotFoundError, StorageValidationError
 from unified_storage.record import MAX_ID_BYTES, checked_id, checked_time, checked_type, is_system
 from unified_storage.values import encode
 
@@ -174,3 +174,18 @@ def check_append(on_duplicate: str, keep_last: int | None) -> None:
     if on_duplicate not in ("error", "skip", "replace"):
         raise StorageValidationError("on_duplicate is error, skip or replace", details={"path": "on_duplicate"})
     check_count("keep_last", keep_last)
+
+
+def no_owner(name: LogName) -> StorageNotFoundError:
+    """The refusal of a log whose owner is not there."""
+    return StorageNotFoundError(
+        f"no record {name.owner_id!r} of type {name.owner_type!r} owns the log {name.name!r}",
+        details={"id": name.owner_id, "type": name.owner_type, "log_id": name.log_id},
+    )
+
+
+def duplicate_key(name: LogName, key: str | None) -> StorageAlreadyExistsError:
+    """The refusal of a key that is present."""
+    return StorageAlreadyExistsError(
+        f"the log {name.log_id!r} has an entry with the key {key!r}", details={"log_id": name.log_id, "key": key}
+    )

@@ -9,10 +9,10 @@ from typing import Any
 
 from unified_storage.arguments import Place, check_version
 from unified_storage.clock import Clock
-from unified_storage.errors import StorageAlreadyExistsError, StorageNotFoundError, StorageValidationError
+from unified_storage.errors import StorageValidationError
 from unified_storage.filters import Condition, Test, conjuncts, matches, visible
 from unified_storage.interface import Entry, OnDuplicate, Record
-from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog
+from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, duplicate_key, no_owner
 from unified_storage.record import Draft, checked_record, is_system, later, now_micros, updated_record
 from unified_storage.times import moment
 from unified_storage.values import decode
@@ -255,7 +255,7 @@ class MemoryTables:
     def _restore_log(self, restored: RestoredLog, among: set[Key]) -> None:
         owner = (restored.owner.owner_id, restored.owner.owner_type)
         if owner not in among and self._living(owner) is None:
-            raise _no_owner(restored.owner)
+            raise no_owner(restored.owner)
         log = Log(owner, restored.last_seq)
         log.entries = [
             StoredEntry(draft.seq or 0, draft.key, draft.created_at or 0, draft.body) for draft in restored.entries
@@ -401,7 +401,7 @@ class MemoryTables:
     def _owner(self, name: LogName) -> Row:
         owner = self._living((name.owner_id, name.owner_type))
         if owner is None:
-            raise _no_owner(name)
+            raise no_owner(name)
         return owner
 
     def _touch(self, owner: Row) -> None:
@@ -463,18 +463,4 @@ def _row(draft: Draft, version: int, created_at: int, updated_at: int) -> Row:
         updated_at,
         draft.expires_at,
         seen,
-    )
-
-
-def _no_owner(name: LogName) -> StorageNotFoundError:
-    return StorageNotFoundError(
-        f"no record {name.owner_id!r} of type {name.owner_type!r} owns the log {name.name!r}",
-        details={"id": name.owner_id, "type": name.owner_type, "log_id": name.log_id},
-    )
-
-
-def duplicate_key(name: LogName, key: str | None) -> StorageAlreadyExistsError:
-    """The refusal of a key that is present."""
-    return StorageAlreadyExistsError(
-        f"the log {name.log_id!r} has an entry with the key {key!r}", details={"log_id": name.log_id, "key": key}
     )

@@ -10,9 +10,9 @@ from unified_storage.backends.sql import records
 from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageAlreadyExistsError, StorageIntegrityError, StorageNotFoundError
+from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Entries, Entry
-from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog
+from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, duplicate_key, no_owner
 from unified_storage.record import is_system, later
 from unified_storage.times import moment
 from unified_storage.values import decode
@@ -41,7 +41,7 @@ def append(
     log, last_seq, count = yield from _log(store, name)
     known = yield from _known(store, log, drafts)
     if known and on_duplicate == "error":
-        raise _duplicate(name, next(iter(known)))
+        raise duplicate_key(name, next(iter(known)))
     if not (drafts and all(draft.key in known for draft in drafts)):
         check_version(expected_version, owner.version, owner.id)
     numbers, fresh, replaced = _placed(name, drafts, known, last_seq, on_duplicate)
@@ -77,7 +77,7 @@ def _placed(
             if draft.key is not None:
                 present[draft.key] = seq
         elif on_duplicate == "error":
-            raise _duplicate(name, draft.key)
+            raise duplicate_key(name, draft.key)
         elif on_duplicate == "replace":
             target = fresh if seq in fresh else replaced
             # Without a time of its own, what replaces an entry keeps that entry's.
@@ -149,7 +149,7 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
     name = restored.owner
     owner = yield from records.head(store, name.owner_id, name.owner_type)
     if owner is None or not (owner.lives(store.now()) or (owner.id, owner.type) in among):
-        raise _no_owner(name)
+        raise no_owner(name)
     log, _, _ = yield from _log(store, name)
     count = len(restored.entries)
     if log is None:
@@ -205,7 +205,7 @@ def log_ids(
 def _owner(store: Store, name: LogName) -> Steps[Head]:
     owner = yield from records.living_head(store, name.owner_id, name.owner_type)
     if owner is None:
-        raise _no_owner(name)
+        raise no_owner(name)
     return owner
 
 
@@ -233,16 +233,3 @@ def _known(store: Store, log: int | None, drafts: Sequence[EntryDraft]) -> Steps
 
 def _touched(store: Store, owner: Head) -> Call:
     return store.statements.touch(row=owner.n, moved_at=later(store.now(), owner.updated_at))
-
-
-def _no_owner(name: LogName) -> StorageNotFoundError:
-    return StorageNotFoundError(
-        f"no record {name.owner_id!r} of type {name.owner_type!r} owns the log {name.name!r}",
-        details={"id": name.owner_id, "type": name.owner_type, "log_id": name.log_id},
-    )
-
-
-def _duplicate(name: LogName, key: str | None) -> StorageAlreadyExistsError:
-    return StorageAlreadyExistsError(
-        f"the log {name.log_id!r} has an entry with the key {key!r}", details={"log_id": name.log_id, "key": key}
-    )

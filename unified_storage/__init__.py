@@ -1,5 +1,8 @@
 """One asynchronous storage for agent and chat sessions: records, logs and transactions on every engine."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from unified_storage.errors import (
     StorageAlreadyExistsError,
     StorageCapacityError,
@@ -20,9 +23,11 @@ from unified_storage.errors import (
 from unified_storage.interface import IUnifiedStorage, Page
 from unified_storage.logs import log_id
 from unified_storage.opening import backend_names, create_storage, open_storage, register_backend
-from unified_storage.portal import Portal
 from unified_storage.record import DELETE, REPLACE
-from unified_storage.transactions import Transaction
+
+if TYPE_CHECKING:
+    from unified_storage.portal import Portal
+    from unified_storage.transactions import Transaction
 
 __all__ = [
     "DELETE",
@@ -52,3 +57,12 @@ __all__ = [
     "open_storage",
     "register_backend",
 ]
+
+_LATE = {"Portal": "unified_storage.portal", "Transaction": "unified_storage.transactions"}
+"""What needs asyncio, which is half of what importing this package would cost: loaded when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)

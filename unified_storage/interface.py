@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -281,6 +280,8 @@ class IUnifiedStorage(ABC):
 
     async def atomically(self, fn: Callable[[IUnifiedStorage], Awaitable[T]], *, attempts: int = 5) -> T:
         """``fn(tx)`` in a transaction, repeated with a growing pause on retryable conflicts."""
+        import asyncio  # late: half of what importing this package would cost
+
         for attempt in range(1, attempts + 1):
             try:
                 async with self.transaction() as tx:

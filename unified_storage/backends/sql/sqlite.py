@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+import unified_storage.portal  # noqa: F401  # its fork hooks have to be registered before ours
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.sqlite_connection import MEMORY, SQLiteConnection

@@ -155,6 +155,7 @@ def test_interruption_and_cancellation_are_never_held_back(call: str, kind: type
 
 
 def test_an_outage_is_told_from_an_absent_session() -> None:
+    """S2.3."""
     service = Service()
     with LegacySessionStoreAdapter(service) as store:
         assert store.get_session("s1") is None
@@ -187,6 +188,7 @@ def test_the_log_names_no_session_and_no_content(caplog) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("answer", [False, True])
 def test_deleting_a_missing_session_answers_what_was_asked_for(url: str, answer: bool, strict: bool) -> None:
+    """S2.4."""
     with LegacySessionStoreAdapter(url, missing_delete_returns=answer, strict=strict) as store:
         assert store.delete_session("nobody") is answer
         assert store.last_error is None
@@ -249,6 +251,7 @@ def legacy_samples() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("listing", ["summary", "full"])
 @pytest.mark.parametrize("kind", [SessionService, SessionStorageAdapter, lambda storage: storage])
 def test_the_listing_is_that_of_the_golden_file(kind: Any, listing: Any, in_utc: None) -> None:
+    """S2.5."""
     clock = Clock()
     with LegacySessionStoreAdapter(kind(open_storage("memory://", clock=clock)), listing=listing, strict=True) as store:
         for session_id, document in (legacy_samples() | {"plain": {"anything": 1}}).items():

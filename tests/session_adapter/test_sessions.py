@@ -167,7 +167,7 @@ async def test_updates_that_are_none_are_refused(service: SessionService) -> Non
 
 
 async def test_a_record_of_another_type_is_no_session(service: SessionService, storage: IUnifiedStorage) -> None:
-    """S2.42, T2.3, T2.4: one rule in every method, and the other record is left alone."""
+    """S2.42, S2.53, T2.3, T2.4: one rule in every method, and the other record is left alone."""
     await storage.save({"id": "s1", "type": "thread", "data": {"mine": True}})
     assert await service.get_session("s1") is None
     assert not await service.session_exists("s1")

@@ -52,6 +52,7 @@ class DeletePromises(Harness):
         assert await storage.append("events/s", [body(3)]) == [1]
 
     async def test_cascade_takes_what_is_grouped_under_a_session(self, storage: IUnifiedStorage) -> None:
+        """S2.23."""
         await save_all(
             storage,
             [

@@ -96,6 +96,7 @@ class OperationPromises(Harness):
     async def test_a_failure_undoes_all_and_names_its_operation(
         self, storage: IUnifiedStorage, fault: Any, cause: type[StorageError]
     ) -> None:
+        """S2.25."""
         await storage.save(session("s", {"x": 1}))
         await storage.append(LOG, [body("before")])
         before = await stored(storage, "s")

@@ -117,6 +117,7 @@ class SavePromises(Harness):
     async def test_a_field_that_is_wrong_is_refused_by_name(
         self, storage: IUnifiedStorage, wrong: dict[str, Any], place: str
     ) -> None:
+        """S2.19."""
         with pytest.raises(StorageValidationError) as refusal:
             await storage.save(note("a") | wrong)
         assert place in str(refusal.value.path)
@@ -180,6 +181,7 @@ class VersionPromises(Harness):
         assert after == before | {"version": 2, "updated_at": after["updated_at"]}
 
     async def test_the_creation_time_given_first_is_kept_and_never_changes(self, timed: IUnifiedStorage) -> None:
+        """S2.21."""
         first = datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=INDIA)
         await timed.save(note("a", created_at=first))
         await timed.save(note("a", created_at=NOON))

@@ -56,6 +56,7 @@ class TransactionPromises(Harness):
             assert await storage.list() == before
 
     async def test_every_verb_sees_what_the_transaction_wrote(self, storage: IUnifiedStorage) -> None:
+        """S2.27."""
         async with storage.transaction() as tx:
             await tx.save(session("s", {"x": 1}, session_id="s", thread_id="t"))
             await tx.append(LOG, [body(1), body(2)])
@@ -178,6 +179,7 @@ class TransactionPromises(Harness):
         assert await storage.exists("a")
 
     async def test_nobody_outside_sees_what_is_not_committed(self, storage: IUnifiedStorage) -> None:
+        """S2.26."""
         await storage.save(session("s", {"x": 1}))
         with pytest.raises(Upset):
             async with storage.transaction() as tx:

@@ -62,6 +62,7 @@ class CleanupPromises(Harness):
     """``cleanup_old_data``."""
 
     async def test_clean_up_goes_by_the_last_activity(self, timed: IUnifiedStorage, clock: ManualClock) -> None:
+        """S2.30, T2.24."""
         await _save_idle_and_active_sessions(timed, clock)
         assert await timed.cleanup_old_data(30) == 1
         assert ids(await timed.list()) == ["alone", "appended", "kept", "under-kept", "updated"]
@@ -111,6 +112,7 @@ class LifetimePromises(Harness):
     """Health, closing, reopening."""
 
     async def test_health_says_what_it_is_and_how_fast(self, storage: IUnifiedStorage) -> None:
+        """S2.31."""
         health = await storage.health_check()
         assert health["status"] == "ok"
         assert isinstance(health["backend"], str)

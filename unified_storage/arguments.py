@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from unified_storage.errors import StorageConflictError, StorageValidationError
 from unified_storage.record import checked_id, checked_type
+
+_LONGEST_WAIT = 10_000_000
+_HIGHEST_COUNT = (1 << 63) - 1
 
 Place = str | tuple[str, str]
 """Where a walk by ``(id, type)`` goes on: behind all types of an id, or behind one record."""
@@ -26,8 +31,28 @@ def check_expected(expected: object) -> None:
 
 def check_count(name: str, value: object, *, least: int = 0) -> None:
     """Raise ``StorageValidationError`` unless *value* is None or a whole number of at least *least*."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise StorageValidationError(f"{name} must be a whole number of at least {least}", details={"path": name})
+    if value is None or (type(value) is int and least <= value <= _HIGHEST_COUNT):
+        return
+    raise StorageValidationError(
+        f"{name} must be a whole number of at least {least} and below 2**63", details={"path": name}
+    )
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """*value* when it is a number of seconds above 0 that a clock can count."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LONGEST_WAIT:
+        return float(value)
+    raise StorageValidationError(
+        f"{name} must be a number of seconds above 0 and at most {_LONGEST_WAIT}", details={"path": name}
+    )
+
+
+def days_ago(now: datetime, days: int) -> datetime:
+    """*days* before *now*, or the beginning of the calendar."""
+    try:
+        return now - timedelta(days=days)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def checked_kind(type_name: str | None) -> str | None:

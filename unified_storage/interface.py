@@ -6,11 +6,11 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
-from unified_storage.arguments import check_count, check_expected, check_version
+from unified_storage.arguments import check_count, check_expected, check_version, days_ago
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
 from unified_storage.filters import Condition, Path
@@ -86,6 +86,10 @@ class IUnifiedStorage(ABC):
             False when there is no such record.
         """
         check_expected(expected_version)
+
+        from unified_storage.handed_in import kept  # late, since few storages leave this to us
+
+        updates = kept(updates, "updates")
 
         async def merge(tx: IUnifiedStorage) -> bool:
             stored = await tx.load(id, type=type)
@@ -314,7 +318,7 @@ class IUnifiedStorage(ABC):
             How many went, or would go.
         """
         check_count("retention_days", retention_days, least=1)
-        idle = {"type": type, "updated_at": {"$lt": self.clock() - timedelta(days=retention_days)}}
+        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
         if dry_run:
             return await self.count(idle)
         gone = 0

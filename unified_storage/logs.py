@@ -63,10 +63,17 @@ def parse_log_id(text: object) -> LogName:
         raise StorageValidationError("the log's name is too long", details={"path": "log_id"})
     checked_id(name, "log_id")
     return LogName(
-        name=unquote(name),
+        name=_unquoted(name),
         owner_type=checked_type(owner_type, "log_id") if at else _OWNER_OF_A_PLAIN_LOG,
         owner_id=checked_id(owner_id, "log_id"),
     )
+
+
+def _unquoted(name: str) -> str:
+    try:
+        return unquote(name, errors="strict")
+    except UnicodeDecodeError as error:
+        raise StorageValidationError(f"log name {name!r} is no UTF-8", details={"path": "log_id"}) from error
 
 
 def names_system_logs(prefix: str) -> bool:

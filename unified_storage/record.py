@@ -29,6 +29,7 @@ FIELDS = (
     "updated_at",
     "expires_at",
 )
+_LAST_MOMENT = micros(datetime.max.replace(tzinfo=UTC))
 UPDATABLE = frozenset({"data", "metadata", "session_id", "thread_id", "expires_at"})
 MAX_ID_BYTES = 1024
 _FIRST = micros(datetime(1, 1, 1, tzinfo=UTC))
@@ -62,8 +63,6 @@ class Draft:
 
     id: str
     type: str
-    data: dict[str, Any]
-    metadata: dict[str, Any] | None
     data_text: str
     metadata_text: str | None
     session_id: str | None
@@ -73,13 +72,18 @@ class Draft:
     updated_at: int | None
     expires_at: int | None
 
+    def decoded(self, part: str) -> dict[str, Any] | None:
+        """A fresh ``data`` or ``metadata``."""
+        text = self.data_text if part == "data" else self.metadata_text
+        return None if text is None else decode(text)
+
     def as_input(self) -> dict[str, Any]:
         """The record again, as ``save`` takes it; unaffected by what became of the caller's dict."""
         return {
             "id": self.id,
             "type": self.type,
-            "data": decode(self.data_text),
-            "metadata": None if self.metadata_text is None else decode(self.metadata_text),
+            "data": self.decoded("data"),
+            "metadata": self.decoded("metadata"),
             "session_id": self.session_id,
             "thread_id": self.thread_id,
             "created_at": None if self.created_at is None else moment(self.created_at),
@@ -87,12 +91,12 @@ class Draft:
         }
 
     def as_record(self, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
-        """The record as a filter sees it (its documents are the caller's own: read, never kept)."""
+        """The record as a filter sees it."""
         return {
             "id": self.id,
             "type": self.type,
-            "data": self.data,
-            "metadata": self.metadata,
+            "data": self.decoded("data"),
+            "metadata": self.decoded("metadata"),
             "session_id": self.session_id,
             "thread_id": self.thread_id,
             "version": version,
@@ -128,8 +132,6 @@ def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: b
     return Draft(
         id=record_id,
         type=checked_type(data.get("type"), f"{path}.type"),
-        data=document,
-        metadata=metadata,
         data_text=data_text,
         metadata_text=metadata_text,
         session_id=checked_group(data.get("session_id"), f"{path}.session_id"),
@@ -275,4 +277,4 @@ def new_id() -> str:
 
 def later(now: int, stored: int) -> int:
     """The ``updated_at`` that follows *stored*: the clock, but never earlier than one microsecond after it."""
-    return max(now, stored + 1)
+    return min(max(now, stored + 1), _LAST_MOMENT)

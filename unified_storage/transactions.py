@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from unified_storage.arguments import checked_seconds
 from unified_storage.delegate import Delegate
 from unified_storage.errors import StorageError, StorageTimeoutError, StorageTransactionError, StorageValidationError
+from unified_storage.handed_in import kept_items
 from unified_storage.interface import IUnifiedStorage, TransactionCall
 
 T = TypeVar("T")
@@ -19,6 +21,9 @@ _GROUP_VERBS = {"batch_save", "batch_delete", "get_by_session", "get_by_thread",
 _LOG_VERBS = {"append", "pop", "read", "read_many", "rewrite", "log_info"}
 OPERATIONS = frozenset(_RECORD_VERBS | _GROUP_VERBS | _LOG_VERBS)
 """The verbs that a list of operations may name."""
+
+
+_HANDED_IN = {"data", "updates", "entries", "data_list", "records", "logs", "filters", "params", "ids", "log_ids"}
 
 
 class Results(list[Any]):
@@ -152,7 +157,7 @@ class OuterTransaction:
         self._begin = begin
         self._holders = holders
         self._operations = operations
-        self._timeout = timeout
+        self._timeout = checked_seconds("timeout", timeout)
         self._transaction: Transaction | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -266,6 +271,8 @@ def _verb_and_arguments(operation: Mapping[str, Any], index: int) -> tuple[str, 
         arguments["type"] = arguments.pop("record_type")
     if verb == "update" and "data" in arguments:
         arguments.setdefault("updates", arguments.pop("data"))
+    for name in _HANDED_IN & arguments.keys():
+        arguments[name] = kept_items(arguments[name], f"operations[{index}].{name}")
     try:
         inspect.signature(getattr(IUnifiedStorage, verb)).bind(None, **arguments)
     except TypeError as error:

@@ -14,6 +14,7 @@ from unified_storage.backends.memory_tables import MemoryTables
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageTransactionError
 from unified_storage.filters import parse_filters
+from unified_storage.handed_in import kept
 from unified_storage.interface import (
     Entries,
     Entry,
@@ -71,6 +72,7 @@ class _MemoryVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
+        updates = kept(updates, "updates")
         return await self._run(lambda tables: tables.update(id, updates, checked_kind(type), expected_version))
 
     async def delete(

@@ -262,6 +262,8 @@ class MemoryTables:
         ]
         log.numbers = {entry.key: entry.seq for entry in log.entries if entry.key is not None}
         self._put_log(restored.log_id, log)
+        if owner not in among:
+            self._touch(self._rows[owner])
 
     def purge_expired(self) -> int:
         now = self.now()
@@ -449,8 +451,7 @@ def _named_ids(condition: Condition) -> set[Any] | None:
 
 
 def _row(draft: Draft, version: int, created_at: int, updated_at: int) -> Row:
-    document = None if draft.metadata_text is None else decode(draft.metadata_text)
-    seen = draft.as_record(version, created_at, updated_at) | {"data": decode(draft.data_text), "metadata": document}
+    seen = draft.as_record(version, created_at, updated_at)
     return Row(
         draft.id,
         draft.type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from unified_storage.delegate import Delegate
 from unified_storage.interface import IUnifiedStorage, Record, TransactionCall
+from unified_storage.transactions import Holders
 from unified_storage.values import copied
 
 T = TypeVar("T")
@@ -45,8 +47,10 @@ class Cache(Delegate):
         self._guard = threading.Lock()
         self._writing = 0
         self._writes = 0
+        self._holders = Holders()
 
     async def load(self, id: str, *, type: str | None = None) -> Record | None:
+        self._holders.check()  # what is remembered must not answer where the storage would refuse
         if type is None or not isinstance(id, str):
             return await super().load(id, type=type)
         found = self._remembered((id, type))
@@ -115,6 +119,7 @@ class _EmptyingTransaction:
         self._cache = cache
         self._inner = inner
         self._writing = cache.writing()
+        self._task: asyncio.Task[Any] | None = None
 
     def __await__(self) -> Generator[Any, None, Any]:
         with self._writing:
@@ -123,11 +128,13 @@ class _EmptyingTransaction:
     async def __aenter__(self) -> IUnifiedStorage:
         tx = await self._inner.__aenter__()
         self._writing.__enter__()
+        self._task = self._cache._holders.enter()
         return tx
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        self._cache._holders.leave(self._task)
         try:
             return await self._inner.__aexit__(kind, error, trace)
         finally:

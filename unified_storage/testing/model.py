@@ -321,6 +321,8 @@ class Model:
             if owner not in among and self._living(owner) is None:
                 raise Refusal(NOT_FOUND)
             self._logs[log["log_id"]] = ModelLog(log["last_seq"], deepcopy(log["entries"]))
+            if owner not in among:
+                self._touch(self._records[owner])
         return len(records)
 
     def purge_expired(self) -> int:

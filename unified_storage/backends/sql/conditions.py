@@ -34,6 +34,8 @@ class Clause:
     exact: bool = True
     column: str | None = None
     """The column of which it says that it equals the one value."""
+    depth: int = 1
+    """How deep the engine's tree of its expression is, at most."""
 
 
 EVERYTHING = Clause("1=1")
@@ -44,30 +46,33 @@ UNKNOWN = Clause("1=1", exact=False)
 
 def all_of(clauses: Sequence[Clause]) -> Clause:
     """Every clause holds."""
-    if len(clauses) > _MOST_PARTS:
-        return UNKNOWN
     said = [clause for clause in clauses if clause.text != EVERYTHING.text]
     exact = all(clause.exact for clause in clauses)
     if not said:
         return EVERYTHING if exact else UNKNOWN
-    return Clause(" AND ".join(f"({c.text})" for c in said), tuple(v for c in said for v in c.values), exact)
+    return _joined(" AND ", said, exact)
 
 
 def any_of(clauses: Sequence[Clause]) -> Clause:
     """At least one clause holds."""
-    if len(clauses) > _MOST_PARTS:
-        return UNKNOWN
     if any(clause.text == EVERYTHING.text for clause in clauses):
         return EVERYTHING if all(clause.exact for clause in clauses) else UNKNOWN
     if not clauses:
         return NOTHING
-    text = " OR ".join(f"({clause.text})" for clause in clauses)
-    return Clause(text, tuple(v for c in clauses for v in c.values), all(c.exact for c in clauses))
+    return _joined(" OR ", clauses, all(clause.exact for clause in clauses))
+
+
+def _joined(word: str, clauses: Sequence[Clause], exact: bool) -> Clause:
+    depth = len(clauses) + max(clause.depth for clause in clauses)
+    values = tuple(value for clause in clauses for value in clause.values)
+    if depth > _MOST_PARTS or len(values) > _MOST_VALUES:
+        return UNKNOWN
+    return Clause(word.join(f"({clause.text})" for clause in clauses), values, exact, depth=depth)
 
 
 def opposite(clause: Clause) -> Clause:
     """The clause does not hold."""
-    return Clause(f"NOT ({clause.text})", clause.values) if clause.exact else UNKNOWN
+    return Clause(f"NOT ({clause.text})", clause.values, depth=clause.depth + 1) if clause.exact else UNKNOWN
 
 
 def compiled(condition: Condition, slots: dict[Path, Slot]) -> Clause:

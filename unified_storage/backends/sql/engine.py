@@ -40,4 +40,7 @@ class Engine(Protocol):
     async def facts(self) -> dict[str, Any]:
         """What a health check shows of the engine."""
 
+    async def let_go(self) -> None:
+        """Release what is open; the next call opens it again."""
+
     async def close(self) -> None: ...

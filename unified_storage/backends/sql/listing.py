@@ -228,7 +228,10 @@ def _parts(store: Store, condition: Condition, type_name: str) -> list[Condition
     for test in conjuncts(condition):
         if isinstance(test, Test) and test.op == "$in" and test.path in slots and len(test.value) <= _MOST_MERGED:
             others = [part for part in conjuncts(condition) if part is not test]
-            values = {index_key(value)[0]: value for value in test.value}
+            keys = [index_key(value) for value in test.value]
+            if not all(exact for _, exact in keys):
+                return [condition]  # values of one key cannot be told apart by it
+            values = {key: value for (key, _), value in zip(keys, test.value, strict=True)}
             return [And((*others, Test(test.path, "$eq", value))) for value in values.values()]
     return [condition]
 

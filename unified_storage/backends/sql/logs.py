@@ -162,6 +162,8 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
         yield store.statements.update_log(log=log, last=restored.last_seq, left=count)
     if restored.entries:
         yield _inserted(store, log, {draft.seq or 0: draft for draft in restored.entries})
+    if (owner.id, owner.type) not in among:
+        yield _touched(store, owner)
 
 
 def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:

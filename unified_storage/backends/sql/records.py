@@ -168,7 +168,7 @@ def restore(store: Store, draft: Draft) -> Steps[None]:
 
 
 def _written(store: Store, draft: Draft, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
-    return {
+    columns: dict[str, Any] = {
         "id": draft.id,
         "type": draft.type,
         "session_id": draft.session_id,
@@ -177,9 +177,11 @@ def _written(store: Store, draft: Draft, version: int, created_at: int, updated_
         "created_at": created_at,
         "updated_at": updated_at,
         "expires_at": draft.expires_at,
-        "metadata": draft.metadata_text,
-        **store.keys(draft.as_record(version, created_at, updated_at)),
     }
+    times = {
+        name: moment(columns[name]) for name in ("created_at", "updated_at", "expires_at") if columns[name] is not None
+    }
+    return {**columns, "metadata": draft.metadata_text, **store.keys(draft, columns | times)}
 
 
 def update(

@@ -9,6 +9,8 @@ import os
 import queue
 import sqlite3
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +33,7 @@ from unified_storage.backends.sql.sqlite_threads import (
 from unified_storage.backends.sql.storage import SQLStorage
 from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
-from unified_storage.errors import StorageConfigurationError, StorageConnectionError
+from unified_storage.errors import StorageClosedError, StorageConfigurationError, StorageConnectionError
 from unified_storage.interface import Indexed
 from unified_storage.opening import StorageURL, number_option, refuse_unknown
 
@@ -44,6 +46,7 @@ SQLITE = Dialect(
     index_hint=" INDEXED BY {}".format,
 )
 _OLDEST = (3, 35)  # RETURNING
+_TIME_TO_END = 5.0
 
 
 def open_sqlite(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> SQLStorage:
@@ -55,13 +58,13 @@ def open_sqlite(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: A
     path = url.path or MEMORY
     prefix = table_prefix(str(options.pop("namespace", "")))
     statement_timeout = number_option(options, "statement_timeout", 30)
-    busy_timeout = number_option(options, "connect_timeout", statement_timeout)
+    number_option(options, "connect_timeout", statement_timeout)  # a file has nothing to connect to
     readers = max(1, int(number_option(options, "pool_size", 4)))
     create = str(options.pop("create", True)).lower() in ("1", "true", "yes")
     refuse_unknown(options, url.scheme)
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StorageConfigurationError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
-    engine = SQLiteEngine(path, create=create, busy_timeout=busy_timeout, readers=readers)
+    engine = SQLiteEngine(path, create=create, busy_timeout=statement_timeout, readers=readers)
     return SQLStorage(engine, prefix, indexed=indexed, clock=clock, statement_timeout=statement_timeout)
 
 
@@ -82,6 +85,10 @@ class SQLiteFile:
         self._readers: list[Reader] = []
         self._writer: Writer | None = None
         self._pauses: list[Pause] = []
+
+    def may_serve(self, settings: dict[str, Any]) -> bool:
+        """Whether others may use it too: once it is open, or when it would be opened the same way."""
+        return self.identity is not None or self._create == settings["create"]
 
     def _connected(self) -> SQLiteConnection:
         folder = Path(self.path).parent
@@ -157,7 +164,7 @@ class _Files:
     def use(self, path: str, **settings: Any) -> SQLiteFile:
         with self._guard:
             file = self._by_path.get(path) if path != MEMORY else None
-            if file is None or _was_replaced(file):
+            if file is None or _was_replaced(file) or not file.may_serve(settings):
                 file = SQLiteFile(path, **settings)
                 self._all.append(file)
                 if path != MEMORY:
@@ -227,8 +234,12 @@ class SQLiteEngine:
         self._settings = {"create": create, "busy_timeout": busy_timeout, "readers": readers}
         self._file: SQLiteFile | None = None
         self._guard = threading.Lock()
+        self._begun: weakref.WeakSet[OpenTransaction] = weakref.WeakSet()
+        self._closed = False
 
     def _current(self) -> SQLiteFile:
+        if self._closed:
+            raise StorageClosedError("this storage was closed")
         file = self._file
         if file is None or file.is_left_behind:
             with self._guard:
@@ -253,7 +264,9 @@ class SQLiteEngine:
         job = BeginJob(before, timeout)  # type: ignore[arg-type]  # its outcome is the transaction, not the steps'
         self._current().write(job)
         try:
-            return await job.outcome(timeout)
+            transaction = await job.outcome(timeout)
+            self._begun.add(transaction)
+            return transaction
         except asyncio.CancelledError:
             begun: OpenTransaction | None = job.result()
             if begun is not None:
@@ -264,10 +277,24 @@ class SQLiteEngine:
         return {"version": sqlite3.sqlite_version, "durability": "none" if self._path == MEMORY else "full"}
 
     async def close(self) -> None:
+        self._closed = True
+        await self._end_transactions()
+        await self.let_go()
+
+    async def let_go(self) -> None:
         with self._guard:
             file, self._file = self._file, None
         if file is not None:
             await _ended(_files.leave(file))
+
+    async def _end_transactions(self) -> None:
+        """Give transactions that others still hold a little time, then end them."""
+        due = time.monotonic() + _TIME_TO_END
+        while time.monotonic() < due and any(not begun.is_over for begun in self._begun):  # noqa: ASYNC110 (rare)
+            await asyncio.sleep(0.01)
+        for begun in self._begun:
+            if not begun.is_over:
+                begun.give_back()
 
 
 async def _ended(threads: list[threading.Thread]) -> None:

@@ -118,8 +118,12 @@ class SQLiteConnection:
         with self.translated():
             self._sqlite.execute("COMMIT")
 
+    @property
+    def in_transaction(self) -> bool:
+        return self._sqlite.in_transaction
+
     def rollback(self) -> None:
-        if self._sqlite.in_transaction:
+        if self.in_transaction:
             with self.translated():
                 self._sqlite.execute("ROLLBACK")
 
@@ -142,8 +146,9 @@ class SQLiteConnection:
             try:
                 result = self.run(steps)
             except BaseException:
-                self._sqlite.execute("ROLLBACK TO part")
-                self._sqlite.execute("RELEASE part")
+                if self.in_transaction:  # a full disk, for one, has ended it as a whole
+                    self._sqlite.execute("ROLLBACK TO part")
+                    self._sqlite.execute("RELEASE part")
                 raise
             self._sqlite.execute("RELEASE part")
             return result

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.sqlite_connection import SQLiteConnection
 from unified_storage.backends.sql.sqlite_jobs import Job, deliver
-from unified_storage.errors import StorageError, StorageTransactionError
+from unified_storage.errors import StorageCapacityError, StorageError, StorageTransactionError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -59,8 +59,14 @@ class ConnectionThread(threading.Thread):
             if isinstance(job, Pause):
                 self._wait_for_fork(job)
             else:
-                self.serve(job)
+                self._served(job)
             del job  # nothing of a job outlives it here
+
+    def _served(self, job: Any) -> None:
+        try:
+            self.serve(job)
+        except Exception:  # without this thread nobody could use the file any more
+            log.exception("a job could not be served")
 
     def serve(self, job: Any) -> None:
         raise NotImplementedError
@@ -117,6 +123,10 @@ class OpenTransaction:
 
     async def rollback(self) -> None:
         await self._outcome(_Part("rollback", _no_steps, self._timeout))
+
+    @property
+    def is_over(self) -> bool:
+        return self._over
 
     def give_back(self) -> None:
         """Roll back without waiting for it."""
@@ -193,18 +203,31 @@ class Writer(ConnectionThread):
         if not taken:
             return
         try:
-            connection = self.connection()
-            connection.begin()
-            try:
-                self._run_each(connection, taken)
-                connection.commit()
-            except BaseException:
-                self._undo(connection)
-                raise
+            self._commit(taken)
         except Exception as error:  # noqa: BLE001 (raised where the tasks wait)
-            for job in taken:
-                job.finish(None, error)
+            if len(taken) > 1 and isinstance(error, StorageCapacityError):
+                for job in taken:  # which of them was too much shows when each has a transaction to itself
+                    self._commit_alone(job)
+            else:
+                for job in taken:
+                    job.finish(None, error)
         deliver(taken)
+
+    def _commit(self, jobs: list[Job[Any]]) -> None:
+        connection = self.connection()
+        connection.begin()
+        try:
+            self._run_each(connection, jobs)
+            connection.commit()
+        except BaseException:
+            self._undo(connection)
+            raise
+
+    def _commit_alone(self, job: Job[Any]) -> None:
+        try:
+            self._commit([job])
+        except Exception as error:  # noqa: BLE001 (raised where the task waits)
+            job.finish(None, error)
 
     def _undo(self, connection: SQLiteConnection) -> None:
         """Roll back what is open; a connection that cannot is given up, which undoes it as well."""
@@ -221,8 +244,10 @@ class Writer(ConnectionThread):
         for job in jobs:
             try:
                 job.finish(connection.run_apart(job.steps), None)
-            except Exception as error:  # noqa: BLE001 (this job's own failure)
+            except Exception as error:
                 job.finish(None, error)
+                if not connection.in_transaction:
+                    raise  # it took all the others with it
 
     def _serve_transaction(self, begin: BeginJob) -> None:
         if not begin.take():

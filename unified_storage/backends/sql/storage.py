@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
-from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place
+from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place, days_ago
 from unified_storage.backends.sql import listing, logs, records, schema
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
 from unified_storage.backends.sql.statements import Steps
@@ -17,6 +17,7 @@ from unified_storage.backends.sql.tables import tables_of
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageTransactionError
 from unified_storage.filters import Condition, parse_filters
+from unified_storage.handed_in import kept
 from unified_storage.interface import (
     Entries,
     Entry,
@@ -81,7 +82,7 @@ class _SQLVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
-        kind = checked_kind(type)
+        kind, updates = checked_kind(type), kept(updates, "updates")
         return await self._write(lambda: records.update(self._store, id, updates, kind, expected_version))
 
     async def delete(
@@ -156,7 +157,7 @@ class _SQLVerbs(IUnifiedStorage):
         place = None if cursor is None else read_cursor(cursor, order, condition)
         needs_data = with_data or order.path[0] == "data"
         found = await self._read(
-            lambda: listing.page(self._store, condition, order, place, skip + limit + 1, needs_data)
+            lambda: listing.page(self._store, condition, order, place, min(skip + limit + 1, _EVERYTHING), needs_data)
         )
         return page_of(found[skip:], limit, order, condition, with_data)
 
@@ -226,7 +227,7 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._read(lambda: logs.log_info(self._store, name))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
-        place: str | None = ""
+        place: str | None = "" if prefix.isascii() or _can_be_encoded(prefix) else None
         with_system = names_system_logs(prefix)
         while place is not None:
             start = place
@@ -244,7 +245,7 @@ class _SQLVerbs(IUnifiedStorage):
 
     async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
         check_count("retention_days", retention_days, least=1)
-        idle = {"type": type, "updated_at": {"$lt": self.clock() - timedelta(days=retention_days)}}
+        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
         if dry_run:
             return await self.count(idle)
         gone = 0
@@ -260,6 +261,14 @@ class _SQLVerbs(IUnifiedStorage):
             gone += purged
             if purged < _PURGED_AT_ONCE:
                 return gone
+
+
+def _can_be_encoded(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False  # no id has a lone surrogate
+    return True
 
 
 def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) -> Steps[int]:
@@ -302,6 +311,9 @@ class SQLStorage(_SQLVerbs):
             if not self._is_open:
                 await self._prepare()
                 self._is_open = True
+        except BaseException:
+            await self._engine.let_go()  # whoever could not open it does not know that there is something to close
+            raise
         finally:
             self._opening.leave()
 
@@ -363,6 +375,7 @@ class SQLStorage(_SQLVerbs):
         }
 
     async def close(self) -> None:
+        self._holders.check()
         if not self._is_closed:
             self._is_closed = True
             await self._engine.close()

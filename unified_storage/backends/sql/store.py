@@ -10,7 +10,7 @@ from unified_storage.backends.sql.statements import Statements
 from unified_storage.clock import Clock
 from unified_storage.filters import Path, value_at
 from unified_storage.order_keys import index_key
-from unified_storage.record import now_micros
+from unified_storage.record import Draft, now_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,14 @@ class Store:
     def now(self) -> int:
         return now_micros(self.clock)
 
-    def keys(self, record: Mapping[str, Any]) -> dict[str, bytes | None]:
+    def keys(self, draft: Draft, columns: Mapping[str, Any]) -> dict[str, bytes | None]:
         """The value of every slot for a record of this type; unused slots are None."""
         keys: dict[str, bytes | None] = dict.fromkeys([f"k{slot}" for slot in range(self.statements.slots)])
-        for path, slot in self.slots.get(record["type"], {}).items():
-            keys[f"k{slot.number}"] = index_key(value_at(record, path))[0]
+        slots = self.slots.get(draft.type, {})
+        if slots:
+            # Only the documents that some path looks into are decoded.
+            parts = {path[0] for path in slots} & {"data", "metadata"}
+            record = {**columns, **{part: draft.decoded(part) for part in parts}}
+            for path, slot in slots.items():
+                keys[f"k{slot.number}"] = index_key(value_at(record, path))[0]
         return keys

@@ -231,6 +231,8 @@ class Shelf(IUnifiedStorage):
                 if key not in {(draft.id, draft.type) for draft in drafts} and self._living(key) is None:
                     raise StorageNotFoundError(f"nobody owns the log {book.log_id!r}")
                 self.books[book.log_id] = (key, book.last_seq, tuple(book.entries))
+                if key not in {(draft.id, draft.type) for draft in drafts}:
+                    self._touch(self.rows[key], key)
         return len(drafts)
 
     async def purge_expired(self):

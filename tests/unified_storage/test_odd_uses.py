@@ -50,13 +50,13 @@ async def test_a_timeout_that_is_none_is_refused_and_harms_nobody(storage, timeo
 
 async def test_what_becomes_of_handed_in_updates_changes_nothing(storage) -> None:
     await storage.save(NOTE)
-    mine = {"data": {"x": 2, "deep": {"list": [1]}}}
+    mine: dict = {"data": {"x": 2, "deep": {"list": [1]}}}
     updating = asyncio.ensure_future(storage.update("a", mine))
     await asyncio.sleep(0)
     mine["data"]["x"] = 999
     mine["data"]["deep"]["list"].append(object())
     await updating
-    operations = [{"type": "save", "data": {"id": "b", "type": "note", "data": {"y": 1}}}]
+    operations: list[dict] = [{"type": "save", "data": {"id": "b", "type": "note", "data": {"y": 1}}}]
     running = asyncio.ensure_future(storage.transaction(operations))
     await asyncio.sleep(0)
     operations[0]["data"]["data"]["y"] = 999
@@ -66,7 +66,7 @@ async def test_what_becomes_of_handed_in_updates_changes_nothing(storage) -> Non
 
 async def test_the_keys_of_a_record_are_those_of_what_was_saved(tmp_path: Path) -> None:
     async with open_storage(f"sqlite:///{tmp_path}/keys.db") as storage:
-        mine = SESSION | {"metadata": {"user_id": "ann"}}
+        mine: dict = {**SESSION, "metadata": {"user_id": "ann"}}
         saving = asyncio.ensure_future(storage.save(mine))
         await asyncio.sleep(0)
         mine["metadata"]["user_id"] = "bob"
@@ -232,7 +232,7 @@ async def test_a_full_disk_fails_what_did_not_fit_and_nothing_else(tmp_path: Pat
     """SQLite undoes the whole transaction then: what was told to have failed must not be stored, nor the reverse."""
     async with open_storage(f"sqlite:///{tmp_path}/full.db") as storage:
         await storage.save(SESSION)
-        await storage._engine.write(_limit_pages, 5)
+        await storage._engine.write(_limit_pages, 5)  # type: ignore[attr-defined]
         outcomes = await asyncio.gather(
             storage.append("history/s", [{"body": 1}]),
             storage.save({"id": "big", "type": "note", "data": {"text": "x" * 6_000_000}}),

@@ -24,7 +24,7 @@ from unified_storage import (
     StorageValidationError,
     open_storage,
 )
-from unified_storage.backends.sql import listing, schema
+from unified_storage.backends.sql import listing, records, schema
 from unified_storage.backends.sql.statements import Call
 from unified_storage.errors import StorageConflictError, StorageError
 from unified_storage.filters import parse_filters
@@ -303,6 +303,20 @@ def test_a_forked_child_and_its_parent_both_go_on(url: str, file: Path) -> None:
     assert ask(file, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only where the system shows a process's open files")
+def test_a_forked_child_inherits_no_open_database(url: str, file: Path) -> None:
+    """SQLite forgets its locks when a child closes what its parent opened."""
+    storage = open_storage(url)
+    asyncio.run(storage.save(SESSION))
+    asyncio.run(storage.load("shared"))
+    child = os.fork()
+    if child == 0:
+        opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+        os._exit(1 if any(name.startswith(str(file)) for name in opened) else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    asyncio.run(storage.close())
+
+
 def test_a_database_in_memory_says_so_after_a_fork() -> None:
     storage = open_storage("sqlite:///:memory:")
     asyncio.run(storage.save(SESSION))
@@ -507,6 +521,31 @@ async def test_an_append_rewrites_neither_the_document_nor_the_history(url: str,
 
 
 # -- damage and refusals -----------------------------------------------------------------------------------------
+
+
+async def test_what_was_touched_since_it_was_listed_is_not_cleaned_up(url: str) -> None:
+    """Cleaning up lists first and deletes then: a session that came to life in between stays."""
+    async with open_storage(url) as storage:
+        await storage.batch_save([SESSION | {"id": name} for name in ("idle", "alive")])
+        listed = [(record["id"], record["type"], record["version"]) for record in await storage.list()]
+        await storage.append("history/alive", [{"body": "I am back"}])
+        steps = records.delete_untouched(storage._store, listed)  # type: ignore[attr-defined]
+        assert await storage._engine.write(lambda: steps, 5) == 1  # type: ignore[attr-defined]
+        assert [record["id"] for record in await storage.list()] == ["alive"]
+
+
+async def test_a_commit_reaches_the_disk_before_it_is_acknowledged(url: str) -> None:
+    """What a power cut would show cannot be tested here; the engine's own setting for it can."""
+    async with open_storage(url) as storage:
+        await storage.save(SESSION)
+
+        def asked():
+            return (yield Call("PRAGMA synchronous")), (yield Call("PRAGMA journal_mode"))
+
+        answer = await storage._engine.write(asked, 5)  # type: ignore[attr-defined]
+        health = await storage.health_check()
+    assert answer == ([(2,)], [("wal",)])
+    assert health["durability"] == "full"
 
 
 async def test_a_damaged_document_is_an_error_that_names_its_record(url: str, file: Path) -> None:

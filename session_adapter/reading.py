@@ -69,14 +69,19 @@ async def _settle(
     """Put together what did not change while its history was read; the ids of what did."""
     split = [record["id"] for record in records if trace_of(record) is not None]
     logs = await storage.read_many([history_of(stored_id) for stored_id in split]) if split else {}
-    # An append moves its owner's version, so a version that is still the same belongs to the history just read.
+    # An append moves its owner, so what still stands as it was belongs to the history just read. The version alone
+    # would not tell: a session that was deleted and made again begins to count anew.
     heads = await session_records(storage, split, with_data=False) if split else []
-    versions = {head["id"]: head["version"] for head in heads}
+    stands = {head["id"]: _state(head) for head in heads}
     moved = []
     for record in records:
         stored_id = record["id"]
-        if stored_id not in split or versions.get(stored_id) == record["version"]:
+        if stored_id not in split or stands.get(stored_id) == _state(record):
             found[stored_id] = (record, exported(record, logs.get(history_of(stored_id), [])))
-        elif stored_id in versions:
+        elif stored_id in stands:
             moved.append(stored_id)
     return moved
+
+
+def _state(head: Record) -> tuple[Any, ...]:
+    return (head["version"], head["created_at"], head["updated_at"])

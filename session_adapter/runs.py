@@ -16,6 +16,7 @@ from session_adapter.metadata import own_fields
 from session_adapter.reading import required_head
 from unified_storage.arguments import check_version
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
+from unified_storage.handed_in import kept
 from unified_storage.interface import Entries, Entry, IUnifiedStorage, Record
 from unified_storage.record import new_id
 
@@ -179,4 +180,4 @@ def _checked_run(run: object, path: str) -> Run:
     if "role" in given:
         message = "a run has no role; add a message of one through .events"
         raise StorageValidationError(message, details={"path": f"{path}.role"})
-    return {**given, "run_id": given.get("run_id") or new_id()}
+    return {**kept(dict(given), path), "run_id": given.get("run_id") or new_id()}

@@ -106,6 +106,15 @@ def _shown_time(event: Event, entry: Mapping[str, Any], zone: Zone) -> str | Non
     return render(entry["created_at"] if reading.naive else reading.moment)
 
 
+def run_id_of(entry: Mapping[str, Any]) -> str | None:
+    """The run that a log's *entry* is, or that its message belongs to."""
+    if is_run(entry["body"]):
+        run_id = entry["body"].get("run_id") or entry["key"]
+    else:
+        run_id = next((event.get("run_id") for event in events_of(entry["body"])), None)
+    return run_id if isinstance(run_id, str) else None
+
+
 # elements of a document's list
 
 

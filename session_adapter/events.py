@@ -9,22 +9,27 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import event_entry, flat_events, history_of, is_run, shown_messages
+from session_adapter.entries import event_entry, flat_events, history_of, is_run, run_id_of, shown_messages
 from session_adapter.errors import storage_failures
 from session_adapter.formats import Event
 from session_adapter.history import brought, edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, no_session, record_id
 from session_adapter.metadata import own_fields
-from session_adapter.reading import required_head
+from session_adapter.reading import required_head, session_records
 from session_adapter.timestamps import Zone
 from unified_storage.arguments import check_count
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
+from unified_storage.handed_in import kept
 from unified_storage.interface import Entries, Entry, IUnifiedStorage, OnDuplicate, Record
 
 LOOSE_RUNS = "loose_runs"
 """Our own field that says: some message of a run stands in an entry of its own."""
+WHOLE_RUNS = "whole_runs"
+"""Our own field that says: some run was added whole, so that a message further on may be one of its own again."""
 
 _CHUNK = 500
+
+_Name = tuple[str, str]
 
 
 class Events:
@@ -64,11 +69,11 @@ class Events:
             check_count(name, value)
         if last is not None and limit is not None:
             raise StorageValidationError("last and limit exclude each other", details={"path": "last"})
-        log = history_of(record_id(session))
+        stored_id = record_id(session)
         with storage_failures("read the events of a session"):
             if last is not None:
-                return await self._newest(log, last, after, before, since)
-            return await self._oldest(log, limit, after, before, since)
+                return await self._newest(stored_id, last, after, before, since)
+            return await self._oldest(history_of(stored_id), limit, after, before, since)
 
     @overload
     async def append(
@@ -149,7 +154,9 @@ class Events:
         return numbers if several else numbers[0]
 
     async def pop(self, session: SessionId) -> Event | None:
-        """Withdraw the newest event and return it; None when there is none. In a run, it is its last message.
+        """Withdraw the newest event that ``read`` shows and return it; None when there is none.
+
+        In a run, it is its last message; where that stands in an entry of its own too, it is withdrawn there as well.
 
         Raises:
             SessionNotFoundError: there is no such session.
@@ -159,7 +166,7 @@ class Events:
             head = await required_head(tx, session)
             log = history_of(head["id"])
             newest = await tx.read(log, last=1)
-            if newest and flat_events(newest[0], self._zone):
+            if newest and self._is_surely_last(head, newest[0]):
                 return await self._pop_last(tx, log, newest[0])
             return await self._pop_behind(tx, head, await tx.read(log))
 
@@ -195,32 +202,57 @@ class Events:
                 return
             after = chunk[-1]["seq"]
 
-    async def _newest(self, log: str, last: int, after: int, before: int | None, since: datetime | None) -> list[Event]:
+    async def _newest(
+        self, stored_id: str, last: int, after: int, before: int | None, since: datetime | None
+    ) -> list[Event]:
         entries: Entries = []
         wanted = last
         while wanted > 0:
-            chunk = await self._storage.read(log, after=after, before=before, since=since, last=wanted)
+            chunk = await self._storage.read(
+                history_of(stored_id), after=after, before=before, since=since, last=wanted
+            )
             entries = chunk + entries
-            shown = self._shown(entries)
-            if len(shown) >= last or len(chunk) < wanted:
-                return shown[max(0, len(shown) - last) :]
+            shown = self._shown(entries)[-last:]
+            if len(chunk) < wanted:
+                return shown
+            if len(shown) == last and not await self._may_repeat(stored_id, shown, entries):
+                return shown
             before = chunk[0]["seq"]
-            wanted = max(last, _CHUNK)  # entries that show nothing were among the newest
+            # Entries that show nothing were among the newest, or a run that may hold some of them stands further back.
+            wanted = max(_CHUNK, len(entries))
         return []
+
+    async def _may_repeat(self, stored_id: str, shown: list[Event], entries: Entries) -> bool:
+        """Whether one of *shown* may stand in a run too that is not among *entries*, the newest of the log."""
+        runs = {entry["seq"]: run_id_of(entry) for entry in entries if is_run(entry["body"])}
+        loose = [event for event in shown if event["seq"] not in runs]
+        unseen = {name[0] for event in loose if (name := _name(event["run_id"], event))} - {*runs.values()}
+        if not unseen:
+            return False
+        heads = await session_records(self._storage, [stored_id], with_data=False)
+        return any(own_fields(head).get(WHOLE_RUNS) for head in heads)
 
     def _shown(self, entries: Entries) -> list[Event]:
         groups = [(entry, flat_events(entry, self._zone)) for entry in entries]
-        in_runs = {
-            (event["run_id"], event["id"]) for entry, events in groups if is_run(entry["body"]) for event in events
-        }
+        runs = [(run_id_of(entry), events) for entry, events in groups if is_run(entry["body"])]
+        in_runs = {_name(run_id, event) for run_id, events in runs for event in events} - {None}
         return [
             event
             for entry, events in groups
             for event in events
-            if event["id"] is None or is_run(entry["body"]) or (event["run_id"], event["id"]) not in in_runs
+            if is_run(entry["body"]) or _name(event["run_id"], event) not in in_runs
         ]
 
     # popping
+
+    def _is_surely_last(self, head: Record, newest: Entry) -> bool:
+        """Whether *newest* ends what is shown, and its last message stands nowhere else: no other need be looked at."""
+        events = flat_events(newest, self._zone)
+        if not events:
+            return False
+        if is_run(newest["body"]):
+            return events[-1]["id"] is None
+        return _name(events[-1]["run_id"], events[-1]) is None or not own_fields(head).get(WHOLE_RUNS)
 
     async def _pop_last(self, tx: IUnifiedStorage, log: str, entry: Entry) -> Event:
         event = flat_events(entry, self._zone)[-1]
@@ -228,15 +260,28 @@ class Events:
         return event
 
     async def _pop_behind(self, tx: IUnifiedStorage, head: Record, entries: Entries) -> Event | None:
-        """The newest event where entries that show none stand after it."""
-        shown = [at for at, entry in enumerate(entries) if flat_events(entry, self._zone)]
+        """The newest event where entries that show none may stand after it, or its own message once more."""
+        shown = self._shown(entries)
         if not shown:
             return None
-        at = shown[-1]
-        event = flat_events(entries[at], self._zone)[-1]
+        event = shown[-1]
+        at = next(at for at, entry in enumerate(entries) if entry["seq"] == event["seq"])
+        repeated = _name(run_id_of(entries[at]), event) if is_run(entries[at]["body"]) else None
         left = [*entries[:at], *_without_last_message(entries[at]), *entries[at + 1 :]]
-        await edited(tx, head, entries, left)
+        await edited(tx, head, entries, [entry for entry in left if not self._repeats(entry, repeated)])
         return event
+
+    def _repeats(self, entry: Entry, name: _Name | None) -> bool:
+        """Whether *entry* is the message *name* of a run, by itself."""
+        if name is None or is_run(entry["body"]):
+            return False
+        return any(_name(event["run_id"], event) == name for event in flat_events(entry, self._zone))
+
+
+def _name(run_id: object, event: Event) -> _Name | None:
+    """What makes an event one message of one run, wherever it stands; None where it has no id, or no run."""
+    event_id = event["id"]
+    return (run_id, event_id) if isinstance(run_id, str) and isinstance(event_id, str) else None
 
 
 def _without_last_message(entry: Entry) -> Entries:
@@ -257,4 +302,5 @@ def _checked_event(event: object, path: str) -> dict[str, Any]:
         raise StorageValidationError(message, details={"path": path})
     if not isinstance(given.get("role"), str) or not given["role"]:
         raise StorageValidationError("an event needs its role, a text", details={"path": f"{path}.role"})
-    return dict(given)
+    own: dict[str, Any] = kept(dict(given), path)
+    return own

@@ -7,10 +7,10 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import events_of, history_of, is_run
+from session_adapter.entries import events_of, history_of, is_run, run_id_of
 from session_adapter.errors import storage_failures
-from session_adapter.events import LOOSE_RUNS
-from session_adapter.history import edited, replaced_in_place
+from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
+from session_adapter.history import edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, record_id
 from session_adapter.metadata import own_fields
 from session_adapter.reading import required_head
@@ -77,7 +77,10 @@ class Runs:
 
         async def added(tx: IUnifiedStorage) -> list[int]:
             head = await required_head(tx, session)
-            return await _added(tx, head, runs, expected_version)
+            numbers = await _added(tx, head, runs, expected_version)
+            if runs and not own_fields(head).get(WHOLE_RUNS):
+                await mark(tx, head, **{WHOLE_RUNS: True})
+            return numbers
 
         with storage_failures("add runs to a session"):
             numbers = await self._storage.atomically(added)
@@ -96,7 +99,7 @@ class Runs:
             head = await required_head(tx, session)
             check_version(expected_version, head["version"], head["id"])
             entries = await tx.read(history_of(head["id"]))
-            left = [entry for entry in entries if _run_id_of(entry) != run_id]
+            left = [entry for entry in entries if run_id_of(entry) != run_id]
             if len(left) == len(entries):
                 raise StorageNotFoundError(f"no run {run_id!r}", details={"run_id": run_id})
             await edited(tx, head, entries, left)
@@ -109,7 +112,7 @@ async def _added(tx: IUnifiedStorage, head: Record, runs: list[Run], expected_ve
     log = history_of(head["id"])
     present = await tx.read(log) if own_fields(head).get(LOOSE_RUNS) else []
     wanted_ids = {run["run_id"] for run in runs}
-    if any(_run_id_of(entry) in wanted_ids and not is_run(entry["body"]) for entry in present):
+    if any(run_id_of(entry) in wanted_ids and not is_run(entry["body"]) for entry in present):
         return await _regrouped(tx, head, runs, present, expected_version)
     entries = [{"body": run, "key": run["run_id"]} for run in runs]
     numbers = await tx.append(log, entries, on_duplicate="replace", expected_version=expected_version)
@@ -122,11 +125,11 @@ async def _regrouped(
 ) -> list[int]:
     """Put *runs* in the places of the first entries that they have, and take their other entries out."""
     fresh = {run["run_id"]: run for run in runs}
-    if not fresh.keys() <= {_run_id_of(entry) for entry in present}:
+    if not fresh.keys() <= {run_id_of(entry) for entry in present}:
         check_version(expected_version, head["version"], head["id"])
     wanted: dict[object, Entry] = {}
     for entry in present:
-        run_id = _run_id_of(entry)
+        run_id = run_id_of(entry)
         if run_id not in fresh:
             wanted[entry["seq"]] = entry
         elif run_id not in wanted:
@@ -145,7 +148,7 @@ def _gathered(entries: Entries) -> list[Run]:
     runs: dict[object, Run] = {}
     loose: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
-        run_id = _run_id_of(entry)
+        run_id = run_id_of(entry)
         if is_run(entry["body"]):
             runs[entry["seq"] if run_id is None else run_id] = dict(entry["body"])
         elif run_id is not None:
@@ -161,15 +164,6 @@ def _with_messages(run: Run, messages: list[dict[str, Any]]) -> Run:
     present = own if isinstance(own, list) else []
     ids = {message.get("id") for message in present if isinstance(message, Mapping)} - {None}
     return run | {"messages": [*present, *(message for message in messages if message.get("id") not in ids)]}
-
-
-def _run_id_of(entry: Entry) -> str | None:
-    """The run that an entry is, or that its message belongs to."""
-    if is_run(entry["body"]):
-        run_id = entry["body"].get("run_id") or entry["key"]
-    else:
-        run_id = next((event.get("run_id") for event in events_of(entry["body"])), None)
-    return run_id if isinstance(run_id, str) else None
 
 
 def _checked_run(run: object, path: str) -> Run:

@@ -7,7 +7,10 @@ from typing import Any
 from session_adapter.documents import exported, trace_of
 from session_adapter.entries import history_of
 from session_adapter.identity import SESSION, SessionId, no_session, record_id
+from session_adapter.metadata import own_fields
+from session_adapter.trace import Trace
 from unified_storage.interface import IUnifiedStorage, Record, Records
+from unified_storage.paths import COLUMNS
 
 BATCH = 100
 """Records whose histories are read in one go."""
@@ -84,4 +87,5 @@ async def _settle(
 
 
 def _state(head: Record) -> tuple[Any, ...]:
-    return (head["version"], head["created_at"], head["updated_at"])
+    # The list's own trace too: within one tick of a coarse clock a session can be made anew with the same times.
+    return *(head[name] for name in COLUMNS), Trace.kept(own_fields(head).get("history"))

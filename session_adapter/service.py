@@ -13,7 +13,7 @@ from session_adapter.reading import session_record, whole
 from session_adapter.timestamps import Zone, zone_named
 from session_adapter.writing import Saving, save_session, update_session
 from unified_storage.arguments import check_count, check_expected, check_version
-from unified_storage.filters import matches, parse_filters
+from unified_storage.filters import Condition, matches, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import IUnifiedStorage, Record, Records
 
@@ -145,8 +145,8 @@ class SessionService:
         """
         check_count("limit", limit)
         with storage_failures("list sessions"):
-            found = await self._shown(await self._matching(filters, limit))
-        condition = parse_filters(session_filters(filters))
+            condition = parse_filters(session_filters(filters))
+            found = await self._shown(await self._matching(condition, limit))
         found = [shown for shown in found if matches(condition, shown[0])]  # what was read again may match no more
         found.sort(key=lambda shown: shown[0]["updated_at"], reverse=True)  # what was read again has moved
         return [document for _, document in found]
@@ -172,7 +172,7 @@ class SessionService:
         """
         stored_id = record_id(session_id)
         check_expected(expected_version)
-        updates = kept(updates, "updates")
+        updates = kept(dict(updates) if isinstance(updates, Mapping) else updates, "updates")
 
         async def merge(tx: IUnifiedStorage) -> None:
             stored = await session_record(tx, stored_id)
@@ -184,8 +184,7 @@ class SessionService:
         with storage_failures("update a session"):
             await self._storage.atomically(merge, attempts=ATTEMPTS)
 
-    async def _matching(self, filters: Mapping[str, Any] | None, limit: int | None) -> Records:
-        condition = session_filters(filters)
+    async def _matching(self, condition: Condition, limit: int | None) -> Records:
         if limit is not None:
             return (await self._storage.page(condition, limit=limit, order_by="-updated_at")).items
         by_id = await self._storage.list(condition)

@@ -17,10 +17,10 @@ from legacy.migration.lease import Lease
 from legacy.migration.report import CopyReport
 from legacy.migration.targets import Taken, Target
 from legacy.stores.legacy_files import LOCAL
-from legacy.stores.opening import open_source
+from legacy.stores.opening import open_source, untouched
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
 from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
-from unified_storage.errors import StorageConfigurationError, StorageValidationError
+from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.opening import open_storage
 
@@ -129,8 +129,12 @@ async def _into_place(stack: AsyncExitStack, place: Place, source: Source, *, dr
         return IntoFolder(place.path, dry_run=dry_run, overwrite=overwrite)
     if place.kind == ARCHIVE and place.path is not None:
         return IntoArchive(place.path, dry_run=dry_run, overwrite=overwrite)
+    if place.is_foreign:
+        raise StorageUnsupportedError(f"{place} is a SQLite file of another program; name a file of its own to copy to")
     # What a dry run would write to is not made: an empty store stands for one that is not there.
     url = "memory://" if dry_run and not place.is_there else place.url
+    if dry_run and place.is_there:
+        url = await stack.enter_async_context(untouched(place))
     storage = await stack.enter_async_context(open_storage(url))
     return await _into_storage(stack, storage, source, dry_run=dry_run, overwrite=overwrite)
 

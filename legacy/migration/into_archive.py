@@ -16,7 +16,7 @@ from legacy.stores.archive import Group, groups, read_group
 from legacy.stores.archive_lines import HEADER, log_lines, record_line
 from legacy.stores.contents import history_in, session_content, whole_content
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, Log, Parcel, Record
-from unified_storage.errors import StorageIntegrityError
+from unified_storage.errors import StorageConfigurationError, StorageIntegrityError
 
 try:
     import fcntl
@@ -27,11 +27,14 @@ except ImportError:  # pragma: no cover  # Windows
 class IntoArchive:
     """An archive as a target; see ``Target``. Nothing of it changes before :meth:`finish`, and then all at once.
 
-    What stands in the archive and not in the source stays. A record of which the archive has an earlier state (the
-    same creation, an earlier change) is written again; any other difference is a conflict.
+    What stands in the archive and not in the source stays. An archive does not know who wrote a record, so one that
+    differs is a conflict: it is written over where that was asked for, or the source goes into a new archive.
     """
 
     def __init__(self, file: Path, *, dry_run: bool, overwrite: bool) -> None:
+        file = file.resolve()  # a link stays one
+        if file.exists() and not file.is_file():
+            raise StorageConfigurationError(f"{str(file)!r} is no regular file, so it cannot be an archive")
         self._path = file
         self._dry_run = dry_run
         self._overwrite = overwrite
@@ -77,10 +80,9 @@ class IntoArchive:
     def _decided(self, parcel: Parcel, old: Group | None) -> Decision:
         if old is None or old.record is None:
             return Decision(COPIED)
-        if _content(parcel, old.record, old.logs) == parcel.content:
+        is_same_time = old.record["created_at"] == parcel.record["created_at"]
+        if is_same_time and _content(parcel, old.record, old.logs) == parcel.content:
             return Decision(EQUAL)
-        if _is_earlier(old.record, parcel.record):
-            return Decision(COPIED)
         return Decision(COPIED, f"overwritten_{CHANGED}") if self._overwrite else Decision(CONFLICT, CHANGED)
 
     def _next_old(self) -> Group | None:
@@ -147,10 +149,6 @@ def _content(parcel: Parcel, record: Record, logs: Sequence[Log]) -> str:
     if parcel.whole:
         return whole_content(record, logs)
     return session_content(record, history_in(record, logs))
-
-
-def _is_earlier(old: Record, new: Record) -> bool:
-    return bool(old["created_at"] == new["created_at"] and old["updated_at"] < new["updated_at"])
 
 
 def _opened_alone(part: Path) -> BufferedRandom:

@@ -29,6 +29,8 @@ from unified_storage.record import checked_record
 T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
 _ATTEMPTS = 5
+_ONLY_THE_TARGETS = ("expires_at", "thread_id")
+"""Fields of a session that formats without them say nothing about."""
 
 
 class IntoStorage:
@@ -107,10 +109,17 @@ class IntoStorage:
         if taken or memos:
             await self._lease.hold(tx)
         if taken:
-            await tx.restore((parcel.record for parcel in taken), _logs_to_restore(taken, stored))
+            records = [self._over(parcel, stored.get(parcel.key)) for parcel in taken]
+            await tx.restore(records, _logs_to_restore(taken, stored))
         if memos:
             await self._memos.write(tx, memos, known)
         return decisions, bool(taken or memos)
+
+    def _over(self, parcel: Parcel, stored: tuple[Record, list[Log]] | None) -> Record:
+        """The record to write: what the source cannot know of stays as the target has it."""
+        if self._whole or stored is None:
+            return parcel.record
+        return parcel.record | {name: stored[0][name] for name in _ONLY_THE_TARGETS}
 
     async def _decided(
         self, reader: IUnifiedStorage, parcels: Sequence[Parcel]
@@ -140,7 +149,8 @@ class IntoStorage:
         for parcel, decision in zip(parcels, decisions, strict=True):
             memo = Memo(parcel.source_hash, parcel.content, self._told)
             kept = self._memos.memo(known.get(parcel.key[0], {}), parcel.key[1])
-            if decision.writes or (decision.outcome == EQUAL and memo != kept):
+            # What only happens to be equal was not written by this source: it may not be written over later.
+            if decision.writes or (decision.outcome == EQUAL and kept is not None and memo != kept):
                 memos[parcel.key] = memo
         return memos
 

@@ -110,9 +110,14 @@ def _members(line: bytes) -> dict[str, bytes | str]:
 
 
 def _split(text: str) -> Iterator[tuple[str, str]]:
+    text = text.strip()
+    if not text.startswith("{"):
+        raise ValueError("it is no object")
     depth, start, name = 0, 0, None
     for token in _TOKENS.finditer(text):
         sign = token[0]
+        if depth == 0 and token.start() > 0:
+            raise ValueError("something stands behind its object")
         if sign in "]}":
             depth -= 1
         ends = (sign == "," and depth == 1) or (sign == "}" and depth == 0)
@@ -124,5 +129,5 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
         if sign in "[{":
             depth += 1
             start = token.end() if depth == 1 else start
-    if depth != 0 or name is not None:
-        raise ValueError("it is cut off")
+    if depth != 0 or name is not None or not text.endswith("}"):
+        raise ValueError("it is cut off, or something stands behind its object")

@@ -60,7 +60,7 @@ class LegacyFiles:
             yield items
 
     async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
-        place = after or ""
+        place = visible_id(after) if after else ""
         while files := self._survey.sessions(place, _FILES_AT_A_TIME):
             yield await asyncio.to_thread(lambda files: [self._one(*file) for file in files], files)
             place = files[-1][1]
@@ -109,6 +109,11 @@ class LegacyFiles:
         if self._convert is not None:
             content = session_content(record, entries_of(log))
         return Parcel(record, [log] if log else [], source_hash, content, False, shown(name), reasons, size)
+
+
+def visible_id(stored: str) -> str:
+    """The id by which a plain session is seen; one more ``~`` stands before one that begins with it."""
+    return stored[1:] if stored.startswith("~~") else stored
 
 
 def _times(created: datetime | None, updated: datetime | None, fallback: datetime) -> tuple[datetime, datetime]:

@@ -110,6 +110,13 @@ class Place:
         if self.kind == STORAGE and self.path is not None and not _looked_at(self.path, _has_our_tables):
             raise StorageUnsupportedError(_NOT_OURS.format(str(self.path)))
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is a SQLite file with tables, none of which is ours."""
+        if self.kind != STORAGE or self.path is None or not self.path.is_file() or not self.path.stat().st_size:
+            return False
+        return not _looked_at(self.path, _has_our_tables) and _looked_at(self.path, _has_tables)
+
 
 def place_of(text: str | Path) -> Place:
     """The place that *text* names.
@@ -170,6 +177,8 @@ def storage_identity(url: StorageURL) -> str:
 def _place_of_path(path: Path) -> Place:
     if path.is_dir():
         return _folder(path)
+    if not path.exists() and "@" in path.name:
+        raise StorageConfigurationError("this is neither a path that exists nor a URL: write scheme://...")
     if not path.exists():
         told = "write sqlite:///file.db, legacy+file:///folder or jsonl:///file.jsonl for a place to be made"
         raise StorageConfigurationError(f"{str(path)!r} does not exist; {told}")
@@ -203,6 +212,11 @@ def _sqlite_file(path: Path) -> Place:
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:
     (count,) = connection.execute(_OUR_TABLES).fetchone()
+    return bool(count)
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
     return bool(count)
 
 

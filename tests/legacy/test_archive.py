@@ -1,6 +1,8 @@
 """The archive (`jsonl`): its lines, its damage, and being written over."""
 
+import asyncio
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from legacy.stores.archive_lines import log_lines, read_line, record_line
 from tests.legacy.folders import contents_of, document, write
 from tests.legacy.test_copy import copied, counts
 from tests.legacy.test_copy_between_stores import ODD, deep, fill
-from unified_storage import StorageIntegrityError, open_storage
+from unified_storage import StorageConfigurationError, StorageIntegrityError, open_storage
 from unified_storage.values import equal
 
 NOW = datetime(2024, 5, 15, 20, 37, tzinfo=UTC)
@@ -155,13 +157,15 @@ async def test_nothing_new_leaves_the_archive_untouched(stored: str, archive: Pa
     assert sorted(path.name for path in archive.parent.iterdir() if "archive" in path.name) == ["archive.jsonl"]
 
 
-async def test_a_later_state_replaces_the_archived_one_and_others_stay(
+async def test_a_later_state_replaces_the_archived_one_only_when_told_and_others_stay(
     stored: str, archive: Path, tmp_path: Path
 ) -> None:
     async with open_storage(stored) as storage:
         await storage.append("track:main/listed", [{"body": {"n": 2}}])
         await storage.delete("note", type="note")
     facts = await copied(stored, f"jsonl://{archive}")
+    assert counts(facts, "conflict", "equal") == (1, 1), "an archive does not know whose record it has"
+    facts = await copied(stored, f"jsonl://{archive}", overwrite_conflicts=True)
     assert counts(facts, "copied", "equal") == (1, 1)
     await copied(archive, f"sqlite:///{tmp_path}/other.db")
     found = await contents_of(f"sqlite:///{tmp_path}/other.db")
@@ -179,6 +183,51 @@ async def test_another_sources_record_in_the_archive_is_a_conflict(archive: Path
     assert archive.read_bytes() == before
     facts = await copied(tmp_path / "two", f"jsonl://{archive}", overwrite_conflicts=True)
     assert counts(facts, "copied") == (1,)
+
+
+async def test_a_newer_session_of_another_source_is_never_taken_for_a_later_state(tmp_path: Path) -> None:
+    archive = tmp_path / "both.jsonl"
+    write(tmp_path / "one", document("a", text="one"))
+    later = document("a", text="two")
+    later["metadata"]["updated_at"] = "2030-01-01T00:00:00+00:00"
+    write(tmp_path / "two", later)
+    await copied(tmp_path / "one", f"jsonl://{archive}")
+    assert counts(await copied(tmp_path / "two", f"jsonl://{archive}"), "conflict") == (1,)
+
+
+async def test_a_line_with_two_records_is_damage(stored: str, archive: Path, tmp_path: Path) -> None:
+    """A newline that got lost must not cost a session without a word."""
+    lines = archive.read_text().splitlines()
+    places = [place for place, line in enumerate(lines) if line.startswith('{"kind":"record"')]
+    last = places[-1]
+    joined = [*lines[: last - 1], lines[last - 1] + lines[last], *lines[last + 1 :]]
+    archive.write_text("\n".join(joined) + "\n")
+    facts = await copied(archive, f"sqlite:///{tmp_path}/joined.db")
+    assert facts["exit_code"] == 3
+
+
+@pytest.mark.parametrize("odd", ["{} x", "x {}", "[1]{}", '{}{"id":"zz"}'])
+def test_what_stands_beside_an_object_is_damage(odd: str) -> None:
+    line = record_line(a_record()).strip()
+    with pytest.raises(ValueError, match="object"):
+        read_line(odd.replace("{}", line, 1).encode())
+
+
+async def test_an_archive_behind_a_link_is_written_where_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "one", document("a"))
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(tmp_path / "real" / "there.jsonl")
+    await copied(tmp_path / "one", f"jsonl://{link}")
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "there.jsonl").is_file()
+
+
+async def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
+    write(tmp_path / "one", document("a"))
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(StorageConfigurationError):
+        await asyncio.wait_for(copied(tmp_path / "one", f"jsonl://{tmp_path}/pipe.jsonl"), 5)
 
 
 async def test_a_failed_copy_leaves_the_old_archive(stored: str, archive: Path, monkeypatch: Any) -> None:

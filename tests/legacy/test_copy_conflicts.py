@@ -1,6 +1,9 @@
 """Why source and target differ decides: changed sources are copied again, what others did is a conflict."""
 
+import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from session_adapter import SessionStorageAdapter
 from tests.legacy.folders import contents_of, document, write
 from tests.legacy.test_copy import copied, counts
-from unified_storage import open_storage
+from unified_storage import StorageUnsupportedError, open_storage
 from unified_storage.interface import IUnifiedStorage
 
 
@@ -141,9 +144,74 @@ async def test_a_file_that_differs_in_a_target_folder_is_a_conflict(source: Path
     assert counts(facts, "copied", "equal") == (1, 1)
 
 
-async def test_a_moved_source_folder_is_known_by_its_contents(source: Path, target: str, tmp_path: Path) -> None:
+async def test_a_moved_source_folder_is_another_source(source: Path, target: str, tmp_path: Path) -> None:
+    """What it has in common with the target is equal; what changes there later was not written by it."""
     await copied(source, target)
     moved = source.rename(tmp_path / "moved")
     assert counts(await copied(moved, target), "equal") == (2,)
     write(moved, document("a", text="changed"))
-    assert counts(await copied(moved, target), "copied", "equal") == (1, 1)
+    assert counts(await copied(moved, target), "conflict", "equal") == (1, 1)
+
+
+async def test_what_only_happened_to_be_equal_is_never_written_over(source: Path, target: str, tmp_path: Path) -> None:
+    async with open_storage(target) as storage:
+        await SessionStorageAdapter(storage).save_session("a", document("a"))
+    await copied(source, target)
+    write(source, document("a", text="changed"))
+    facts = await copied(source, target)
+    assert counts(facts, "conflict") == (1,)
+
+
+async def test_expiry_and_thread_of_the_target_outlive_another_copy(source: Path, target: str) -> None:
+    await copied(source, target)
+    until = datetime(2100, 1, 1, tzinfo=UTC)
+    async with open_storage(target) as storage:
+        await storage.update("a", {"expires_at": until, "thread_id": "t9"}, type="session")
+    write(source, document("a", text="changed"))
+    await copied(source, target)
+    async with open_storage(target) as storage:
+        record = await storage.load("a", type="session")
+    assert record is not None
+    assert (record["expires_at"], record["thread_id"]) == (until, "t9")
+
+
+async def test_a_sqlite_source_with_a_journal_stays_byte_identical(source: Path, target: str, tmp_path: Path) -> None:
+    live = tmp_path / "live.db"
+    await copied(source, f"sqlite:///{live}")
+    holding = sqlite3.connect(live, isolation_level=None)
+    holding.execute("PRAGMA wal_autocheckpoint = 0")
+    holding.execute("UPDATE unified_records SET version = version + 1")
+    files = [live, tmp_path / "live.db-wal", tmp_path / "live.db-shm"]
+    kept = [tmp_path / "kept", tmp_path / "kept-wal", tmp_path / "kept-shm"]
+    for file, copy in zip(files, kept, strict=True):
+        shutil.copyfile(file, copy)
+    holding.close()
+    for file, copy in zip(files, kept, strict=True):
+        shutil.copyfile(copy, file)  # as a killed writer leaves them
+    before = [file.read_bytes() for file in files]
+    facts = await copied(f"sqlite:///{live}", f"sqlite:///{tmp_path}/out.db")
+    assert counts(facts, "copied") == (2,)
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_another_programs_database_is_no_target(source: Path, tmp_path: Path, dry_run: bool) -> None:
+    foreign = tmp_path / "foreign.db"
+    other = sqlite3.connect(foreign)
+    other.execute("CREATE TABLE theirs (a)")
+    other.commit()
+    other.close()
+    before = foreign.read_bytes()
+    with pytest.raises(StorageUnsupportedError):
+        await copied(source, f"sqlite:///{foreign}", dry_run=dry_run)
+    assert foreign.read_bytes() == before
+
+
+async def test_a_dry_run_leaves_its_target_byte_identical(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.db"
+    await copied(source, f"sqlite:///{there}")
+    write(source, document("a", text="changed"))
+    before = there.read_bytes()
+    facts = await copied(source, f"sqlite:///{there}", dry_run=True)
+    assert counts(facts, "copied", "equal") == (1, 1)
+    assert there.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,11 +21,11 @@ from unified_storage_cli.arguments import (
     report_file,
 )
 from unified_storage_cli.copy_summary import print_copy
-from unified_storage_cli.output import print_json
 from unified_storage_cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from legacy.migration import CopyReport
+    from legacy.stores.parcels import Item
 
 UNREMARKABLE = ("copied", "equal")
 
@@ -92,7 +93,7 @@ def copy(
         if report is not None:
             _write_report(done, report)
         if as_json:
-            print_json(_facts(done))
+            done.write_json_to(sys.stdout, _remarkable(done))
         else:
             print_copy(done, report)
         raise typer.Exit(done.exit_code)
@@ -107,12 +108,8 @@ def _write_report(done: CopyReport, file: Path) -> None:
     write_html(done, file)
 
 
-def _facts(done: CopyReport) -> dict[str, Any]:
-    return {**done.to_dict(with_items=False), "items": list(_remarkable(done))}
-
-
-def _remarkable(done: CopyReport) -> Iterator[dict[str, Any]]:
+def _remarkable(done: CopyReport) -> Iterator[Item]:
     """The items somebody may want to look at, warnings among them; all of them stand in a report file."""
     for item in done.items:
         if item.outcome not in UNREMARKABLE or item.reasons:
-            yield item.to_dict()
+            yield item

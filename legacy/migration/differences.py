@@ -24,17 +24,15 @@ def exact_differences(parcel: Parcel, record: Record, logs: Iterable[Log]) -> tu
 def whole_differences(parcel: Parcel, found: Parcel) -> tuple[str, ...]:
     """Which fields and logs differ between two stores of ours.
 
-    Saving what is there counts for nothing: not in ``updated_at``, where only an earlier one tells of a change that is
-    missing, and not in what session views keep for themselves.
+    Saving what is there counts for nothing, as for a copy: neither ``updated_at`` nor what session views keep for
+    themselves is compared.
     """
-    if parcel.content == found.content and not _is_behind(parcel, found):
+    if parcel.content == found.content:
         return ()
     names = [name for name in FIELDS if name not in ("metadata", "updated_at")]
     fields = [name for name in names if not _same(parcel.record.get(name), found.record[name])]
     if not _same(_users(parcel.record), _users(found.record)):
         fields.append("metadata")
-    if _is_behind(parcel, found):
-        fields.append("updated_at")
     return (*fields, *log_differences(parcel.logs, found.logs))
 
 

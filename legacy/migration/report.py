@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from legacy.migration.exit_codes import DONE, TO_LOOK_AT
 from legacy.migration.ledger import Ledger
@@ -100,14 +100,17 @@ class CopyReport:
         return facts | {"items": [item.to_dict() for item in self.items]} if with_items else facts
 
     def write_json(self, path: str | Path) -> None:
-        """The whole report as JSON in a file, written line by line."""
-        head = json.dumps(self.to_dict(with_items=False), indent=2).removesuffix("\n}")
+        """The whole report as JSON in a file."""
         with Path(path).open("w", encoding="utf-8") as file:
-            file.write(f'{head},\n  "items": [')
-            lines = (json.dumps(item.to_dict()) for item in self.items)
-            lines = (json.dumps(item.to_dict()) for item in self.items)
-            file.writelines(f"{',' if place else ''}\n    {line}" for place, line in enumerate(lines))
-            file.write("\n  ]\n}\n")
+            self.write_json_to(file, self.items)
+
+    def write_json_to(self, out: TextIO, items: Iterable[Item]) -> None:
+        """The report as JSON with some of its items, line by line: however many they are, they take no memory."""
+        head = json.dumps(self.to_dict(with_items=False), indent=2).removesuffix("\n}")
+        out.write(f'{head},\n  "items": [')
+        lines = (json.dumps(item.to_dict()) for item in items)
+        out.writelines(f"{',' if place else ''}\n    {line}" for place, line in enumerate(lines))
+        out.write("\n  ]\n}\n")
 
     def close(self) -> None:
         """Forget the items."""

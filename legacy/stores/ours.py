@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from legacy.stores.contents import whole_content
-from legacy.stores.parcels import SESSION, Item, Log, Parcel, Record, RecordKey
+from legacy.stores.parcels import QUARANTINED, SESSION, Item, Log, Parcel, Record, RecordKey
 from legacy.stores.survey import temporary_database
 from session_adapter.entries import history_of
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import StorageConflictError, StorageIntegrityError
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.logs import parse_log_id
 
@@ -90,11 +90,28 @@ class OurStorage:
             yield found
 
     async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
-        async for records in self._storage.stream_list(batch_size=_RECORDS_AT_A_TIME, after=after):
-            for record in records:
-                parcel = await self._parcel(record)
-                if parcel is not None:
-                    yield [parcel]
+        async for heads in self._storage.stream_list(batch_size=_RECORDS_AT_A_TIME, after=after, with_data=False):
+            records = await self._whole(heads)
+            for head in heads:
+                one = await self._parcel_or_damage(head, records.get((head["id"], head["type"])))
+                if one is not None:
+                    yield [one]
+
+    async def _whole(self, heads: list[Record]) -> dict[RecordKey, Record]:
+        """The records of *heads* in one query; none of them where one cannot be read back."""
+        try:
+            records = await self._storage.list({"id": {"$in": sorted({head["id"] for head in heads})}})
+        except StorageIntegrityError:
+            return {}
+        return {(record["id"], record["type"]): record for record in records}
+
+    async def _parcel_or_damage(self, head: Record, record: Record | None) -> Parcel | Item | None:
+        """One record whole; one that cannot be read back costs itself and not the others."""
+        try:
+            record = record or await self._storage.load(head["id"], type=head["type"])
+            return None if record is None else await self._parcel(record)
+        except StorageIntegrityError as error:
+            return Item(None, head["id"], QUARANTINED, ("unreadable",), detail=error.message)
 
     async def sessions(self, session_id: str) -> list[Parcel]:
         """The sessions that people see under *session_id*: the plain one, or those of several apps and users.

@@ -1,5 +1,6 @@
 """`copy` between stores of ours, into archives and folders: everything, exactly, and what does not fit is said."""
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -235,3 +236,22 @@ async def test_any_id_goes_into_a_folder_and_back(id: str, first: str, second: s
     assert [item["id"] for item in facts["items"]] == [id]
     async with open_storage(second) as storage:
         assert await SessionStorageAdapter(storage).session_exists(id)
+
+
+@pytest.mark.parametrize(
+    "broken", ["unified_documents SET data = '{' WHERE n", "unified_entries SET body = '{' WHERE log"]
+)
+async def test_what_cannot_be_read_back_costs_itself_and_not_the_others(tmp_path: Path, broken: str) -> None:
+    source = f"sqlite:///{tmp_path}/damaged.db"
+    async with open_storage(source) as storage:
+        for name in "abc":
+            await storage.save({"id": name, "type": "session", "data": {"n": name}})
+            await storage.append(f"history/{name}", [{"body": name}])
+    connection = sqlite3.connect(tmp_path / "damaged.db", isolation_level=None)
+    connection.execute(f"UPDATE {broken} = 2")
+    connection.close()
+    facts = await copied(source, f"sqlite:///{tmp_path}/sound.db")
+    assert counts(facts, "copied", "quarantined") == (2, 1)
+    assert [(item["id"], item["reasons"]) for item in facts["items"] if item["outcome"] == "quarantined"] == [
+        ("b", ["unreadable"])
+    ]

@@ -131,6 +131,8 @@ def _is_plain_name(session_id: str) -> bool:
 
 
 def _document(file: Path) -> dict[str, Any]:
+    if file.exists() and not file.is_file():
+        raise _damaged(file, "is no regular file")  # a pipe would be waited on for ever
     content = file.read_bytes()
     try:
         document = json.loads(content)  # bytes, so that UTF-16 and a byte order mark are recognised

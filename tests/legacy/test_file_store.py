@@ -437,3 +437,10 @@ def test_a_document_that_cannot_hold_a_long_id_is_refused(store: FileSessionStor
 def test_a_missing_metadata_object_is_made_for_a_long_id(store: FileSessionStore) -> None:
     assert store.save_session(LONG, {"metadata": None})
     assert store.get_session(LONG) == {"metadata": {"session_id": LONG}}
+
+
+def test_a_pipe_in_the_place_of_a_file_is_damage_and_not_waited_on(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    store = FileSessionStore(tmp_path)
+    assert store.get_session("a") is None
+    assert store.last_error is not None

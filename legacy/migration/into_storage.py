@@ -20,6 +20,7 @@ from unified_storage.errors import (
     StorageCapacityError,
     StorageConflictError,
     StorageError,
+    StorageIntegrityError,
     StorageValidationError,
 )
 from unified_storage.interface import IUnifiedStorage
@@ -29,6 +30,7 @@ from unified_storage.record import checked_record
 T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
 _ATTEMPTS = 5
+_UNREADABLE = "unreadable_target"
 _ONLY_THE_TARGETS = ("expires_at", "thread_id")
 """Fields of a session that formats without them say nothing about."""
 
@@ -68,10 +70,7 @@ class IntoStorage:
         if self._whole and self._index is None:
             self._index = LogIndex()
             await self._index.fill(self._storage)
-        if self._dry_run:
-            decisions, _, _ = await self._decided(self._storage, parcels)
-        else:
-            decisions = await self._written(parcels)
+        decisions = await self._decisions(parcels)
         taken = Taken([item_of(parcel, decision) for parcel, decision in zip(parcels, decisions, strict=True)])
         if not self._dry_run:
             taken.mismatches = await self._mismatches(parcels, decisions)
@@ -84,6 +83,29 @@ class IntoStorage:
         if self._index is not None:
             self._index.close()
 
+    async def _decisions(self, parcels: Sequence[Parcel]) -> list[Decision]:
+        """Have *parcels* decided on and written; what cannot be read back there costs itself and not the others."""
+        step = self._only_decided if self._dry_run else self._written
+        try:
+            return await step(parcels)
+        except StorageIntegrityError:
+            unreadable = {place for place, parcel in enumerate(parcels) if not await self._is_readable(parcel)}
+            if not unreadable:
+                raise
+        return await _without({place: Decision(QUARANTINED, _UNREADABLE) for place in unreadable}, parcels, step)
+
+    async def _is_readable(self, parcel: Parcel) -> bool:
+        """Whether what the target has where *parcel* goes can be read back."""
+        try:
+            await self._only_decided([parcel])
+        except StorageIntegrityError:
+            return False
+        return True
+
+    async def _only_decided(self, parcels: Sequence[Parcel]) -> list[Decision]:
+        decisions, _, _ = await self._decided(self._storage, parcels)
+        return decisions
+
     async def _written(self, parcels: Sequence[Parcel]) -> list[Decision]:
         try:
             return await self._in_one_step(parcels)
@@ -91,9 +113,7 @@ class IntoStorage:
             refused = {place: why for place, parcel in enumerate(parcels) if (why := _refused(parcel)) is not None}
             if not refused:
                 raise
-        others = [parcel for place, parcel in enumerate(parcels) if place not in refused]
-        decisions = iter(await self._in_one_step(others))
-        return [refused.get(place) or next(decisions) for place in range(len(parcels))]
+        return await _without(refused, parcels, self._in_one_step)
 
     async def _in_one_step(self, parcels: Sequence[Parcel]) -> list[Decision]:
         decisions, wrote = await in_one_step(self._storage, lambda tx: self._write(tx, parcels))
@@ -194,6 +214,17 @@ async def in_one_step(storage: IUnifiedStorage, fn: Callable[[IUnifiedStorage], 
                 raise
         await asyncio.sleep(0.05 * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _without(
+    refused: Mapping[int, Decision],
+    parcels: Sequence[Parcel],
+    step: Callable[[Sequence[Parcel]], Awaitable[list[Decision]]],
+) -> list[Decision]:
+    """The decisions on *parcels*, of which *step* takes those that were not *refused*."""
+    others = [parcel for place, parcel in enumerate(parcels) if place not in refused]
+    decisions = iter(await step(others))
+    return [refused.get(place) or next(decisions) for place in range(len(parcels))]
 
 
 def _refused(parcel: Parcel) -> Decision | None:

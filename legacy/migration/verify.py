@@ -19,7 +19,7 @@ from legacy.migration.memos import Memos
 from legacy.migration.report import Items
 from legacy.stores.contents import document_content, shown_id
 from legacy.stores.legacy_documents import legacy_document
-from legacy.stores.opening import open_source
+from legacy.stores.opening import open_source, untouched
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import SESSION, Item, Parcel, RecordKey, Source
 from legacy.stores.places import LEGACY, STORAGE, Place, place_of
@@ -278,7 +278,7 @@ async def _open_reference(target: str | Path | IUnifiedStorage, source: Place) -
         raise StorageConfigurationError(f"source and target are the same place, {place}")
     place.check_readable()
     if place.kind == STORAGE:
-        async with open_storage(place.url) as storage, _open_reference(storage, source) as reference:
+        async with untouched(place) as url, open_storage(url) as storage, _open_reference(storage, source) as reference:
             reference.name = str(place)
             yield reference
         return

@@ -129,5 +129,7 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
         if sign in "[{":
             depth += 1
             start = token.end() if depth == 1 else start
-    if depth != 0 or name is not None or not text.endswith("}"):
-        raise ValueError("it is cut off, or something stands behind its object")
+    if depth != 0 or name is not None:
+        raise ValueError("it is cut off")
+    if not text.endswith("}"):
+        raise ValueError("something stands behind its object")

@@ -62,11 +62,25 @@ class LegacyFiles:
     async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
         place = visible_id(after) if after else ""
         while files := self._survey.sessions(place, _FILES_AT_A_TIME):
-            yield await asyncio.to_thread(lambda files: [self._one(*file) for file in files], files)
+            yield await asyncio.to_thread(lambda files: [self._one_or_twin(*file) for file in files], files)
             place = files[-1][1]
 
     async def close(self) -> None:
         self._survey.close()
+
+    def _one_or_twin(self, name: bytes, id: str, digest: str, content: str) -> Parcel | Item:
+        """The session *id* from its file; where that has vanished, from one that said the same."""
+        one = self._one(name, id, digest, content)
+        twins = self._survey.twins_of(id, content) if _has_vanished(one) else []
+        for twin in twins:
+            other = self._one(twin, id, digest, content)
+            if not _has_vanished(other):
+                other.reasons = (*other.reasons, "duplicate_vanished")
+                return other
+        if twins:
+            # They were told to be duplicates of it, so somebody has to look where the session went.
+            return Item(shown(name), id, QUARANTINED, (VANISHED,))
+        return one
 
     def _one(self, name: bytes, id: str, digest: str, content: str) -> Parcel | Item:
         """The session *id*, read again: it is what stands in the file now that is copied."""
@@ -109,6 +123,10 @@ class LegacyFiles:
         if self._convert is not None:
             content = session_content(record, entries_of(log))
         return Parcel(record, [log] if log else [], source_hash, content, False, shown(name), reasons, size)
+
+
+def _has_vanished(one: Parcel | Item) -> bool:
+    return isinstance(one, Item) and one.reasons == (VANISHED,)
 
 
 def visible_id(stored: str) -> str:

@@ -137,6 +137,11 @@ class FolderSurvey:
             (after, limit),
         ).fetchall()
 
+    def twins_of(self, id: str, content: str) -> list[bytes]:
+        """The files that say the same as the one that was found to be the session *id*, by name."""
+        told = "SELECT name FROM files WHERE outcome = ? AND id = ? AND content = ? ORDER BY name"
+        return [bytes(name) for (name,) in self._database.execute(told, (DUPLICATE, id, content))]
+
     def holder_of(self, id: str) -> bytes | None:
         """The file that was found to be the session *id*; None when there is none."""
         row = self._database.execute("SELECT name FROM files WHERE outcome IS NULL AND id = ?", (id,)).fetchone()

@@ -111,7 +111,7 @@ class OurStorage:
             record = record or await self._storage.load(head["id"], type=head["type"])
             return None if record is None else await self._parcel(record)
         except StorageIntegrityError as error:
-            return Item(None, head["id"], QUARANTINED, ("unreadable",), detail=error.message)
+            return Item(None, head["id"], QUARANTINED, ("unreadable",), head["type"], detail=error.message)
 
     async def sessions(self, session_id: str) -> list[Parcel]:
         """The sessions that people see under *session_id*: the plain one, or those of several apps and users.

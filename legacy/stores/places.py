@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -177,14 +178,17 @@ def storage_identity(url: StorageURL) -> str:
 def _place_of_path(path: Path) -> Place:
     if path.is_dir():
         return _folder(path)
-    if not path.exists() and "@" in path.name:
-        raise StorageConfigurationError("this is neither a path that exists nor a URL: write scheme://...")
     if not path.exists():
         told = "write sqlite:///file.db, legacy+file:///folder or jsonl:///file.jsonl for a place to be made"
-        raise StorageConfigurationError(f"{str(path)!r} does not exist; {told}")
+        raise StorageConfigurationError(f"{_without_password(path)!r} does not exist; {told}")
     if not path.is_file():
         raise StorageConfigurationError(f"{str(path)!r} is neither a file nor a folder")
     return _file(path)
+
+
+def _without_password(path: Path) -> str:
+    """The path as it is shown: it may be a URL whose ``//`` was forgotten."""
+    return re.sub(r":.*@", ":***@", str(path), flags=re.DOTALL)
 
 
 def _folder(path: Path) -> Place:

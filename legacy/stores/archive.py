@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,12 @@ from unified_storage.record import checked_record, is_system
 
 DAMAGED = "damaged_line"
 OUT_OF_ORDER = "out_of_order"
-_RECORD_BEGINS = b'{"kind":"r'
+# What tells a log's or an entry's line, and a record's, also where the rest of it is damaged.
+_HEAD_OF_A_PART = re.compile(rb'"kind":"[le]|"log_id":')
+_HEAD_OF_A_RECORD = re.compile(rb'"kind":"r')
+_END_OF_A_RECORD = re.compile(rb'"updated_at":"[^"]*","expires_at":')
+_HEAD_BYTES = 40
+_END_BYTES = 120
 _BATCH_BYTES = 1 << 20
 _BATCH_LINES = 2_000
 
@@ -126,25 +132,56 @@ def read_group(lines: Iterable[bytes]) -> Group:
 
 def _grouped(lines: Iterable[tuple[int, bytes]]) -> Iterator[Group]:
     group: Group | None = None
+    doubted: Group | None = None  # the one before, while a damaged line behind it may still prove to be its own
     for number, line in lines:
         kind, fields, fault = _read(number, line)
+        if group is not None and doubted is not None and _is_part_of(doubted, kind, fields):
+            doubted.fault, doubted.size = group.fault, doubted.size + group.size
+            group, doubted = doubted, None
         if group is None or kind == "record" or _begins_another(group, kind, fields, line):
-            if group is not None:
-                yield _checked(group)
+            if doubted is not None:
+                yield _checked(doubted)
+            doubted = group
             group = Group(number, fields if kind == "record" else None)
+            if doubted is not None and (kind is not None or doubted.fault is not None):
+                yield _checked(doubted)
+                doubted = None
         if kind != "record":
             fault = fault or _added(group, number, kind, fields)
         group.size += len(line)
         group.fault = group.fault or fault
-    if group is not None:
-        yield _checked(group)
+    for last in (doubted, group):
+        if last is not None:
+            yield _checked(last)
 
 
 def _begins_another(group: Group, kind: str | None, fields: dict[str, Any], line: bytes) -> bool:
     """Whether a line belongs to a record whose own line is damaged or gone."""
     if kind is None:
-        return line.startswith(_RECORD_BEGINS)
+        return _looks_like_a_record(line) or (not _looks_like_a_part(line) and not _lacks_entries(group))
     return kind == "log" and group.record is not None and _owner_of(fields["log_id"]) != group.key
+
+
+def _looks_like_a_part(line: bytes) -> bool:
+    return _HEAD_OF_A_PART.search(line, 0, _HEAD_BYTES) is not None
+
+
+def _looks_like_a_record(line: bytes) -> bool:
+    if _looks_like_a_part(line):
+        return False
+    return bool(_HEAD_OF_A_RECORD.search(line, 0, _HEAD_BYTES) or _END_OF_A_RECORD.search(line[-_END_BYTES:]))
+
+
+def _lacks_entries(group: Group) -> bool:
+    """Whether the last log had more entries than were read so far."""
+    if not group.logs:
+        return False
+    log = group.logs[-1]
+    return bool((log["entries"][-1]["seq"] if log["entries"] else 0) != log["last_seq"])
+
+
+def _is_part_of(group: Group, kind: str | None, fields: dict[str, Any]) -> bool:
+    return kind in ("log", "entry") and _owner_of(fields["log_id"]) == group.key
 
 
 def _owner_of(log_id: str) -> RecordKey | None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,43 @@ async def test_a_damaged_line_costs_its_record_alone(stored: str, archive: Path,
     assert lost == 1
     details = [item["detail"] for item in facts["items"] if item["outcome"] == "quarantined"]
     assert any(detail.startswith(f"line {number}:") for detail in details)
+
+
+@pytest.mark.parametrize("damage", [lambda line: b"X" + line[1:], lambda _: b"\n", lambda line: line[40:]])
+@pytest.mark.parametrize("id", ["listed", "note"])
+async def test_a_damaged_record_line_spares_the_session_before_it(
+    stored: str, archive: Path, tmp_path: Path, damage: Callable[[bytes], bytes], id: str
+) -> None:
+    lines = archive.read_bytes().splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines) if line.startswith(f'{{"kind":"record","id":"{id}"'.encode()))
+    lines[number] = damage(lines[number])
+    archive.write_bytes(b"".join(lines))
+    facts = await copied(archive, f"sqlite:///{tmp_path}/other.db")
+    found = await contents_of(f"sqlite:///{tmp_path}/other.db")
+    before = ("deep", "note") if id == "listed" else ("listed", "session")
+    assert before in found["records"]
+    [lost] = [item for item in facts["items"] if item["outcome"] == "quarantined"]
+    assert lost["detail"].startswith(f"line {number + 1}:")
+    assert facts["exit_code"] == 3
+
+
+async def test_a_damaged_entry_costs_its_session_also_where_its_head_is_gone(
+    stored: str, archive: Path, tmp_path: Path
+) -> None:
+    """What is left of a session is never taken for all of it."""
+    whole = archive.read_bytes().splitlines(keepends=True)
+    owned = [n for n, line in enumerate(whole) if line.startswith((b'{"kind":"log"', b'{"kind":"entry"'))]
+    for number in owned:
+        lines = [*whole[:number], b"#\n", *whole[number + 1 :]]
+        archive.write_bytes(b"".join(lines))
+        url = f"sqlite:///{tmp_path}/without_{number}.db"
+        facts = await copied(archive, url)
+        assert facts["exit_code"] == 3
+        if number + 1 in owned:
+            found = await contents_of(url)
+            owner = next(json.loads(line) for line in reversed(whole[:number]) if line.startswith(b'{"kind":"record"'))
+            assert (owner["id"], owner["type"]) not in found["records"], number + 1
+            assert len(found["records"]) >= 4
 
 
 async def test_records_out_of_order_are_quarantined(archive: Path, tmp_path: Path) -> None:

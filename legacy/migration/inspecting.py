@@ -11,13 +11,13 @@ from legacy.stores.contents import history_in, shown_id
 from legacy.stores.opening import open_source
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
-from legacy.stores.places import STORAGE, Place, place_of
+from legacy.stores.places import place_of
 from session_adapter.documents import format_of, stored_document
 from session_adapter.entries import events_of
 from session_adapter.timestamps import render
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
 from unified_storage.filters import path_text
-from unified_storage.opening import open_storage
+from unified_storage.interface import IUnifiedStorage
 
 _ROLES = frozenset({"user", "assistant", "tool", "system", "unknown"})
 
@@ -73,9 +73,9 @@ async def inspect_place(text: str | Path, *, source_timezone: str | None = None)
     """
     place = place_of(text)
     facts = PlaceFacts(str(place), place.kind)
-    if place.kind == STORAGE:
-        await _look_at_storage(place, facts)
     async with open_source(place, source_timezone=source_timezone) as source:
+        if isinstance(source, OurStorage):
+            await _look_at_storage(source.storage, facts)
         await source.survey()
         async for items in source.findings():
             facts.left_out.update(item.outcome for item in items)
@@ -113,11 +113,9 @@ async def inspect_session(
     return facts
 
 
-async def _look_at_storage(place: Place, facts: PlaceFacts) -> None:
-    place.check_readable()
-    async with open_storage(place.url) as storage:
-        facts.health = await storage.health_check()
-        facts.indexed = {type: sorted(map(path_text, paths)) for type, paths in sorted(storage.indexed.items())}
+async def _look_at_storage(storage: IUnifiedStorage, facts: PlaceFacts) -> None:
+    facts.health = await storage.health_check()
+    facts.indexed = {type: sorted(map(path_text, paths)) for type, paths in sorted(storage.indexed.items())}
 
 
 def _count(facts: PlaceFacts, one: Parcel | Item) -> None:

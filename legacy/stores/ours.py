@@ -68,6 +68,9 @@ async def read_logs(storage: IUnifiedStorage, ids: list[str]) -> list[Log]:
 class OurStorage:
     """A storage as a source; see ``Source``. Each record comes as it was at one moment.
 
+    Attributes:
+        storage: what is read.
+
     Args:
         storage: open; the caller closes it.
         identity: its normalised URL.
@@ -78,19 +81,19 @@ class OurStorage:
     def __init__(self, storage: IUnifiedStorage, identity: str) -> None:
         self.identity = identity
         self.told: dict[str, Any] = {}
-        self._storage = storage
+        self.storage = storage
         self._index = LogIndex()
 
     async def survey(self) -> int:
-        await self._index.fill(self._storage)
-        return await self._storage.count()
+        await self._index.fill(self.storage)
+        return await self.storage.count()
 
     async def findings(self) -> AsyncIterator[list[Item]]:
         for found in list[list[Item]]():
             yield found
 
     async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
-        async for heads in self._storage.stream_list(batch_size=_RECORDS_AT_A_TIME, after=after, with_data=False):
+        async for heads in self.storage.stream_list(batch_size=_RECORDS_AT_A_TIME, after=after, with_data=False):
             records = await self._whole(heads)
             for head in heads:
                 one = await self._parcel_or_damage(head, records.get((head["id"], head["type"])))
@@ -100,7 +103,7 @@ class OurStorage:
     async def _whole(self, heads: list[Record]) -> dict[RecordKey, Record]:
         """The records of *heads* in one query; none of them where one cannot be read back."""
         try:
-            records = await self._storage.list({"id": {"$in": sorted({head["id"] for head in heads})}})
+            records = await self.storage.list({"id": {"$in": sorted({head["id"] for head in heads})}})
         except StorageIntegrityError:
             return {}
         return {(record["id"], record["type"]): record for record in records}
@@ -108,7 +111,7 @@ class OurStorage:
     async def _parcel_or_damage(self, head: Record, record: Record | None) -> Parcel | Item | None:
         """One record whole; one that cannot be read back costs itself and not the others."""
         try:
-            record = record or await self._storage.load(head["id"], type=head["type"])
+            record = record or await self.storage.load(head["id"], type=head["type"])
             return None if record is None else await self._parcel(record)
         except StorageIntegrityError as error:
             return Item(None, head["id"], QUARANTINED, ("unreadable",), head["type"], detail=error.message)
@@ -120,7 +123,7 @@ class OurStorage:
         """
         plain = f"~{session_id}" if session_id.startswith("~") else session_id
         for filters in ({"id": plain}, {"metadata.session_id": session_id}, {"id": session_id}):
-            records = await self._storage.list({"type": SESSION, **filters})
+            records = await self.storage.list({"type": SESSION, **filters})
             if records:
                 parcels = [await self._parcel(record) for record in records]
                 return [parcel for parcel in parcels if parcel is not None]
@@ -133,14 +136,14 @@ class OurStorage:
         """The record with its logs; read again while somebody changes it; None when it was deleted meanwhile."""
         key = (record["id"], record["type"])
         for _ in range(_ATTEMPTS):
-            logs = await read_logs(self._storage, self._index.logs_of(key))
-            heads = await self._storage.list({"id": key[0], "type": key[1]}, with_data=False)
+            logs = await read_logs(self.storage, self._index.logs_of(key))
+            heads = await self.storage.list({"id": key[0], "type": key[1]}, with_data=False)
             if not heads:
                 return None
             if heads[0]["version"] == record["version"]:
                 content = whole_content(record, logs)
                 return Parcel(record, logs, content, content, True, size=_size(record, logs))
-            record = await self._storage.load(key[0], type=key[1]) or record
+            record = await self.storage.load(key[0], type=key[1]) or record
         raise StorageConflictError(
             f"{key[1]} {key[0]!r} changes too often to be copied; stop its writers and run again"
         )

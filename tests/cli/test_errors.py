@@ -89,6 +89,8 @@ def test_a_sqlite_file_of_another_program_is_refused(capsys, tmp_path):
         ["copy", "memory://", "mysql://ann:hush1@db/x"],
         ["copy", "memory://", "memory://", "redis://:hush1@db/0"],
         ["inspect", "nothing://ann:hush1@db/x", "--json"],
+        ["copy", "postgresql:ann:hush1@db/x", "memory://"],
+        ["verify", "memory://", "postgresql:ann:hush1/hush1@db", "--json"],
         ["doctor", "nothing://ann:hush1@db/x", "--nope=redis://u:hush1@h/0"],
     ],
 )

@@ -1,6 +1,7 @@
 """Folders of session files for the tests of copying, and what a store holds, compared whole."""
 
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
         content = path.read_bytes() if path.is_file() and not path.is_symlink() else None
         found[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, status.st_size, content)
     return found
+
+
+def left_with_journal(database: Path) -> list[Path]:
+    """A store of ours as a killed writer leaves it: its files, the journal with a commit of its own beside it."""
+    holding = sqlite3.connect(database, isolation_level=None)
+    holding.execute("PRAGMA wal_autocheckpoint = 0")
+    holding.execute("UPDATE unified_records SET version = version + 1")
+    files = [database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))]
+    kept = [file.read_bytes() for file in files]
+    holding.close()
+    for file, content in zip(files, kept, strict=True):
+        file.write_bytes(content)
+    return files
 
 
 async def contents(storage: IUnifiedStorage) -> dict[str, Any]:

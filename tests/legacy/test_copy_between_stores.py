@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from legacy.stores import ours
+from legacy.stores.ours import read_logs
+from legacy.stores.parcels import Parcel
 from session_adapter import SessionKey, SessionStorageAdapter, record_id
 from tests.legacy.folders import contents, document, parsed, write
 from tests.legacy.test_copy import copied, counts
-from unified_storage import open_storage
+from unified_storage import StorageConflictError, open_storage
 from unified_storage.interface import IUnifiedStorage
 
 EXPIRES = datetime(2100, 1, 1, tzinfo=UTC)
@@ -255,3 +258,80 @@ async def test_what_cannot_be_read_back_costs_itself_and_not_the_others(tmp_path
     assert [(item["id"], item["reasons"]) for item in facts["items"] if item["outcome"] == "quarantined"] == [
         ("b", ["unreadable"])
     ]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "unified_documents SET data = '{' WHERE n = (SELECT n FROM unified_records WHERE type || id = 'sessionb')",
+        "unified_entries SET body = '{' WHERE log = 2",
+    ],
+)
+async def test_what_cannot_be_read_back_in_the_target_costs_itself_and_not_the_others(
+    tmp_path: Path, first: str, second: str, broken: str, dry_run: bool
+) -> None:
+    async with open_storage(first) as storage:
+        for name in "abcd":
+            await storage.save({"id": name, "type": "session", "data": {"n": name}})
+            await storage.append(f"history/{name}", [{"body": name}])
+    await copied(first, second)
+    async with open_storage(second) as target:
+        await target.delete("c", type="session")
+    async with open_storage(first) as storage:
+        await storage.save({"id": "e", "type": "session", "data": {}})
+    connection = sqlite3.connect(tmp_path / "second.db", isolation_level=None)
+    (changed,) = connection.execute(f"UPDATE {broken} RETURNING 1").fetchone()
+    assert changed
+    connection.close()
+    facts = await copied(first, second, dry_run=dry_run)
+    assert {item["id"]: (item["outcome"], item["reasons"]) for item in facts["items"]} == {
+        "a": ("equal", []),
+        "b": ("quarantined", ["unreadable_target"]),
+        "c": ("conflict", ["deleted_in_target"]),
+        "d": ("equal", []),
+        "e": ("copied", []),
+    }
+    assert facts["exit_code"] == 3
+
+
+class _Meddling:
+    """Reads logs for a source while somebody else changes the record ``a`` just before, *times* over."""
+
+    def __init__(self, storage: IUnifiedStorage, times: int) -> None:
+        self._storage = storage
+        self._left = times
+
+    async def read_logs(self, storage: IUnifiedStorage, ids: list[str]) -> list[Any]:
+        if self._left:
+            self._left -= 1
+            await self._storage.save({"id": "a", "type": "session", "data": {"left": self._left}})
+            await self._storage.append("history/a", [{"body": self._left}])
+        return await read_logs(storage, ids)
+
+
+async def _meddled(monkeypatch: pytest.MonkeyPatch, times: int) -> list[tuple[Any, list[Any]]]:
+    """The record ``a`` and its history as a source gives them while they are changed *times* over."""
+    async with open_storage("memory://") as storage:
+        await storage.save({"id": "a", "type": "session", "data": {"left": times}})
+        monkeypatch.setattr(ours, "read_logs", _Meddling(storage, times).read_logs)
+        source = ours.OurStorage(storage, "")
+        await source.survey()
+        found = [one async for batch in source.batches() for one in batch]
+        await source.close()
+    return [
+        (one.record["data"], [entry["body"] for log in one.logs for entry in log["entries"]])
+        for one in found
+        if isinstance(one, Parcel)
+    ]
+
+
+async def test_a_record_that_changes_while_it_is_read_comes_as_it_was_at_one_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await _meddled(monkeypatch, 2) == [({"left": 0}, [1, 0])]
+
+
+async def test_a_record_that_changes_all_the_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageConflictError, match="changes too often"):
+        await _meddled(monkeypatch, 100)

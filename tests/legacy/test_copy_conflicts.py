@@ -1,6 +1,5 @@
 """Why source and target differ decides: changed sources are copied again, what others did is a conflict."""
 
-import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from session_adapter import SessionStorageAdapter
-from tests.legacy.folders import contents_of, document, write
+from tests.legacy.folders import contents_of, document, left_with_journal, write
 from tests.legacy.test_copy import copied, counts
 from unified_storage import StorageUnsupportedError, open_storage
 from unified_storage.interface import IUnifiedStorage
@@ -178,16 +177,7 @@ async def test_expiry_and_thread_of_the_target_outlive_another_copy(source: Path
 async def test_a_sqlite_source_with_a_journal_stays_byte_identical(source: Path, target: str, tmp_path: Path) -> None:
     live = tmp_path / "live.db"
     await copied(source, f"sqlite:///{live}")
-    holding = sqlite3.connect(live, isolation_level=None)
-    holding.execute("PRAGMA wal_autocheckpoint = 0")
-    holding.execute("UPDATE unified_records SET version = version + 1")
-    files = [live, tmp_path / "live.db-wal", tmp_path / "live.db-shm"]
-    kept = [tmp_path / "kept", tmp_path / "kept-wal", tmp_path / "kept-shm"]
-    for file, copy in zip(files, kept, strict=True):
-        shutil.copyfile(file, copy)
-    holding.close()
-    for file, copy in zip(files, kept, strict=True):
-        shutil.copyfile(copy, file)  # as a killed writer leaves them
+    files = left_with_journal(live)
     before = [file.read_bytes() for file in files]
     facts = await copied(f"sqlite:///{live}", f"sqlite:///{tmp_path}/out.db")
     assert counts(facts, "copied") == (2,)

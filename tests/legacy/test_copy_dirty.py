@@ -317,3 +317,31 @@ async def test_what_only_the_storage_refuses_is_quarantined_and_the_rest_of_its_
         write(tmp_path / "source", document(f"later{number}"))
     again = await copied(tmp_path / "source", target)
     assert counts(again, "equal", "quarantined", "copied") == (2, 1, 300)
+
+
+@pytest.mark.parametrize("vanished", [["a.json"], ["a.json", "b.json"], ["a.json", "b.json", "c.json"]])
+async def test_a_session_whose_file_vanished_is_copied_from_a_duplicate(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch, vanished: list[str]
+) -> None:
+    """Its duplicates count as done, so it must not be nowhere without a word."""
+    files = {name: write(tmp_path / "source", document("x"), name) for name in ("a.json", "b.json", "c.json")}
+    real = legacy_survey.FolderSurvey.run
+
+    def run(self: legacy_survey.FolderSurvey) -> int:
+        count = real(self)
+        for name in vanished:
+            files[name].unlink()
+        return count
+
+    monkeypatch.setattr(legacy_survey.FolderSurvey, "run", run)
+    facts = await copied(tmp_path / "source", target)
+    told = [(item["file"], item["outcome"], item["reasons"]) for item in facts["items"]]
+    left = [name for name in files if name not in vanished]
+    if left:
+        assert (left[0], "copied", ["filename_mismatch", "duplicate_vanished"]) in told
+        assert facts["exit_code"] == 0
+    else:
+        assert ("a.json", "quarantined", ["vanished"]) in told
+        assert facts["exit_code"] == 3
+    async with open_storage(target) as storage:
+        assert await storage.exists("x", type="session") == bool(left)

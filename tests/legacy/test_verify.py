@@ -1,14 +1,15 @@
 """`verify`: record by record, as the copy was told, and nothing is written."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from legacy.migration import verify_stores
+from legacy.migration import inspect_place, verify_stores
 from session_adapter import SessionStorageAdapter
-from tests.legacy.folders import contents_of, document, parsed, write
-from tests.legacy.test_copy import NEW_YORK, copied, saved_again
+from tests.legacy.folders import contents_of, document, left_with_journal, parsed, write
+from tests.legacy.test_copy import NEW_YORK, copied, counts, saved_again
 from tests.legacy.test_copy_between_stores import fill
 from unified_storage import StorageConfigurationError, StorageValidationError, open_storage
 
@@ -121,3 +122,36 @@ async def test_a_place_that_is_not_there_or_the_same_is_refused(source: Path, tm
     assert not (tmp_path / "no.db").exists()
     with pytest.raises(StorageConfigurationError):
         await verified(source, source)
+
+
+async def test_saving_unchanged_is_no_difference_between_two_stores_either(target: str, tmp_path: Path) -> None:
+    first, second = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/second.db"
+    async with open_storage(first) as storage:
+        await SessionStorageAdapter(storage).save_session("a", document("a"))
+    await copied(first, second)
+    await saved_again(second)
+    assert counts(await copied(first, second), "equal") == (1,)
+    async with open_storage(first) as one, open_storage(second) as other:
+        times = [(await storage.list({"type": "session"}))[0]["updated_at"] for storage in (one, other)]
+    assert times[0] != times[1], "the test needs a target that was saved later"
+    assert (await verified(first, second))["exit_code"] == 0
+
+
+async def test_it_goes_on_among_ids_that_begin_with_a_tilde(target: str, tmp_path: Path) -> None:
+    for id in ("~a", "~b", "~c"):
+        write(tmp_path / "tildes", document(id))
+    await copied(tmp_path / "tildes", target)
+    last = (await verified(tmp_path / "tildes", target))["last_id"]
+    assert last.endswith("~c")
+    facts = await verified(tmp_path / "tildes", target, resume=last.removesuffix("c") + "a")
+    assert (facts["compared"], facts["last_id"]) == (2, last)
+
+
+@pytest.mark.parametrize("look", [verify_stores, inspect_place])
+async def test_looking_leaves_a_store_with_a_journal_byte_identical(
+    look: Callable[..., Awaitable[object]], source: Path, target: str, tmp_path: Path
+) -> None:
+    files = left_with_journal(tmp_path / "target.db")
+    before = [file.read_bytes() for file in files]
+    await (look(source, target) if look is verify_stores else look(target))
+    assert [file.read_bytes() for file in files] == before

@@ -41,18 +41,36 @@ def verify(
     sample: Annotated[
         Any, typer.Option(metavar="PCT", parser=parsed_percent, help="Compare this percentage, the same each time.")
     ] = 100.0,
+    source_timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="What copy was told. [default: what TARGET remembers, or local]")
+    ] = None,
+    convert: Annotated[
+        str | None,
+        typer.Option(metavar="session-data", help="What copy was told. [default: what TARGET remembers]"),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare every session of SOURCE with TARGET.
 
-    Nothing is written. SOURCE is read as the copy was told to read it.
+    Nothing is written. SOURCE is read as the copy was told to read it: a store of ours remembers that, for an archive
+    or a folder say it again.
     The exit code is 3 when a session is missing or differs.
     """
     from legacy.migration import verify_stores
 
     with shown_progress(quiet=quiet or as_json) as on_progress:
-        done = asyncio.run(verify_stores(source, target, resume=resume, sample=float(sample), on_progress=on_progress))
+        done = asyncio.run(
+            verify_stores(
+                source,
+                target,
+                resume=resume,
+                sample=float(sample),
+                source_timezone=source_timezone,
+                convert=convert,
+                on_progress=on_progress,
+            )
+        )
     with closing(done):
         if as_json:
             print_json(done.to_dict())

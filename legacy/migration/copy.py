@@ -96,6 +96,11 @@ def _check_switches(max_rate: float | None, mapping: Mapping[str, str] | None, c
     if mapping:
         told = "names for app and user are for formats whose key needs them; these sessions have ids of their own"
         raise StorageValidationError(told, details={"path": "mapping"})
+    check_conversion(convert)
+
+
+def check_conversion(convert: str | None) -> None:
+    """Raise ``StorageValidationError`` unless there is such a conversion; None is none."""
     if convert not in (None, SESSION_DATA):
         raise StorageValidationError(f"convert can be {SESSION_DATA!r}, not {convert!r}", details={"path": "convert"})
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from legacy.file_store import FileSessionStore
-from legacy.migration.copy import OnProgress, Progress, unheard
+from legacy.migration.copy import OnProgress, Progress, check_conversion, unheard
 from legacy.migration.differences import document_differences, whole_differences
 from legacy.migration.exit_codes import DONE, TO_LOOK_AT
 from legacy.migration.memos import Memos
@@ -93,28 +93,34 @@ async def verify_stores(
     resume: str | None = None,
     sample: float = 100.0,
     source_timezone: str | None = None,
+    convert: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> VerifyReport:
     """Compare every session of *source* with *target*, between two stores of ours every record and log.
 
-    Source documents are read as the copy was told to read them (zone, conversion), where the target remembers it.
+    Source documents are read as the copy was told to read them (zone, conversion), where the target remembers it: a
+    store of ours does, an archive or a folder has no place for it.
 
     Args:
         resume: goes on behind this record id (a report's ``last_id``).
         sample: percent of the records to compare, the same ones each time.
-        source_timezone: instead of what the target remembers.
+        source_timezone: what the copy was told, instead of what the target remembers.
+        convert: likewise.
     Raises:
         StorageConfigurationError, StorageValidationError, StorageUnsupportedError: it cannot be done as asked.
         StorageError: a store failed.
     """
     if not 0 < sample <= 100:
         raise StorageValidationError("a sample is above 0 and at most 100 percent", details={"path": "sample"})
+    check_conversion(convert)
     begun = time.monotonic()
     place = place_of(source)
     async with _open_reference(target, place) as reference:
         told = await reference.told(place)
-        zone = source_timezone or told.get("source_timezone") if place.kind == LEGACY else source_timezone
-        async with open_source(place, source_timezone=zone, convert=told.get("convert")) as opened:
+        if place.kind == LEGACY:
+            source_timezone = source_timezone or told.get("source_timezone")
+            convert = convert or told.get("convert")
+        async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
             report = VerifyReport(str(place), reference.name, opened.told)
             comparison = _Comparison(opened, reference, report, sample, on_progress or unheard)
             try:

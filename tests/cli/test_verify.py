@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from session_adapter import SessionStorageAdapter
 from tests.cli.running import run, write_session
@@ -56,3 +57,19 @@ def test_verify_writes_nothing(capsys, folder, url, tmp_path):
     before = (tmp_path / "store.db").read_bytes()
     run(capsys, "verify", folder, url)
     assert (tmp_path / "store.db").read_bytes() == before
+
+
+def test_verify_is_told_the_zone_and_the_conversion_that_an_archive_does_not_remember(capsys, tmp_path):
+    session = {
+        "metadata": {"session_id": "old", "created_at": "2024-05-01T00:00:00", "updated_at": "2024-05-01T00:00:00"},
+        "state": {"messages": [{"type": "HumanMessage", "content": "x"}]},
+        "workflow_config": {},
+    }
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "old.json").write_text(json.dumps(session))
+    archive = f"jsonl://{tmp_path}/archive.jsonl"
+    told = ("--source-timezone", "Asia/Tokyo", "--convert", "session-data")
+    run(capsys, "copy", tmp_path / "older", archive, *told)
+    assert run(capsys, "verify", tmp_path / "older", archive, *told).code == 0
+    assert run(capsys, "verify", tmp_path / "older", archive, *told[:2]).code == 3
+    assert run(capsys, "verify", tmp_path / "older", archive, *told[2:], "--source-timezone", "UTC").code == 3

@@ -408,6 +408,7 @@ def test_ctrl_c_goes_through_and_cancels_what_ran() -> None:
         assert program.stdout is not None
         try:
             assert program.stdout.readline() == "saving\n"
+            time.sleep(0.5)  # until the caller waits for it
             program.send_signal(signal.SIGINT)
             assert program.communicate(timeout=5)[0] == "cancelled\ninterrupted None\n"
         finally:

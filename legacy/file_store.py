@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,9 @@ from session_adapter.formats.places import text_of
 from unified_storage.errors import StorageIntegrityError, StorageValidationError
 
 __all__ = ["FileSessionStore", "file_name", "session_id_of"]
+
+# A pipe is not waited on; each flag is missing on some system.
+_READ_ONLY = os.O_RDONLY | sum(int(getattr(os, name, 0)) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 class FileSessionStore(ISessionStore):
@@ -131,9 +135,7 @@ def _is_plain_name(session_id: str) -> bool:
 
 
 def _document(file: Path) -> dict[str, Any]:
-    if file.exists() and not file.is_file():
-        raise _damaged(file, "is no regular file")  # a pipe would be waited on for ever
-    content = file.read_bytes()
+    content = _content(file)
     try:
         document = json.loads(content)  # bytes, so that UTF-16 and a byte order mark are recognised
     except (ValueError, RecursionError) as error:
@@ -141,6 +143,17 @@ def _document(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _damaged(file, f"holds a {type(document).__name__}, no object")
     return document
+
+
+def _content(file: Path) -> bytes:
+    descriptor = os.open(file, _READ_ONLY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _damaged(file, "is no regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            return opened.read()
+    finally:
+        os.close(descriptor)
 
 
 def _damaged(file: Path, reason: str) -> StorageIntegrityError:

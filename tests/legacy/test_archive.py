@@ -264,8 +264,10 @@ async def test_an_archive_behind_a_link_is_written_where_it_is(tmp_path: Path) -
 async def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
     write(tmp_path / "one", document("a"))
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(StorageConfigurationError):
-        await asyncio.wait_for(copied(tmp_path / "one", f"jsonl://{tmp_path}/pipe.jsonl"), 5)
+    pipe = f"jsonl://{tmp_path}/pipe.jsonl"
+    for source, target in ((tmp_path / "one", pipe), (pipe, "memory://")):
+        with pytest.raises(StorageConfigurationError, match="archive"):
+            await asyncio.wait_for(copied(source, target), 5)
 
 
 async def test_a_failed_copy_leaves_the_old_archive(stored: str, archive: Path, monkeypatch: Any) -> None:

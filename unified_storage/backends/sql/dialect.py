@@ -14,8 +14,16 @@ class Dialect:
 
     name: str
     sqlalchemy: sa.Dialect
-    """Compiles the fixed statements."""
+    """Compiles the fixed statements; what is written by hand takes its values as ``?`` everywhere."""
     has_table: str
     """Counts the tables of a name."""
     index_hint: Callable[[str], str]
     """What follows a table's name so that an index is used."""
+    locks_rows: bool = False
+    """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
+    returns_numbers: bool = True
+    """Whether an insert can return the new row's number; else the driver tells it."""
+    schema_is_transactional: bool = True
+    """Whether schema steps are undone with their transaction; else each has to be fit for being run again."""
+    barrier: Callable[[str], tuple[str, ...]] = lambda table: ()
+    """Waits, in the transaction that changes the list of paths, for every write that has read *table* before."""

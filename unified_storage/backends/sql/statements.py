@@ -19,11 +19,18 @@ Row = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One statement with its values, ready for a driver; ``many`` runs it once per tuple of values."""
+    """One statement with its values, ready for a driver."""
 
     sql: str
     values: Sequence[Any] = ()
     many: bool = False
+    """Run once per tuple of values."""
+    is_all: bool = False
+    """Nothing follows it in its steps: a read needs no transaction around it."""
+    wants_number: bool = False
+    """Its one row is the number of the row it inserted, where the statement itself cannot return that."""
+    may_exist: bool = False
+    """What it makes (a table, an index, a column, a row) may be there already, which is no error."""
 
 
 Steps = Generator[Call, list[Row], T]

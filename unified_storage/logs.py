@@ -15,6 +15,7 @@ from unified_storage.record import MAX_ID_BYTES, checked_id, checked_time, check
 from unified_storage.values import encode
 
 MAX_KEY_BYTES = 255
+MAX_LOG_ID_BYTES = 2 * MAX_ID_BYTES + 1
 _OWNER_OF_A_PLAIN_LOG = "session"
 _ENTRY_FIELDS = frozenset({"body", "key", "created_at"})
 _STORED_FIELDS = _ENTRY_FIELDS | {"seq"}
@@ -59,14 +60,15 @@ def parse_log_id(text: object) -> LogName:
     name, at, owner_type = head.partition("@")
     if not slash or not name:
         raise StorageValidationError(f"log id {text!r} is not <name>/<record id>", details={"path": "log_id"})
-    if len(head.encode(errors="surrogatepass")) > MAX_ID_BYTES:
-        raise StorageValidationError("the log's name is too long", details={"path": "log_id"})
     checked_id(name, "log_id")
-    return LogName(
+    found = LogName(
         name=_unquoted(name),
         owner_type=checked_type(owner_type, "log_id") if at else _OWNER_OF_A_PLAIN_LOG,
         owner_id=checked_id(owner_id, "log_id"),
     )
+    if len(found.log_id.encode()) > MAX_LOG_ID_BYTES:  # as it is spelled in the store
+        raise StorageValidationError("the log's name is too long", details={"path": "log_id"})
+    return found
 
 
 def _unquoted(name: str) -> str:

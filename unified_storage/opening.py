@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, unquote
 
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConfigurationError, redacted
-from unified_storage.filters import parse_path
+from unified_storage.filters import Path, parse_path
 from unified_storage.interface import Indexed, IUnifiedStorage
-from unified_storage.record import checked_type
+from unified_storage.record import MAX_ID_BYTES, checked_type
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,6 +28,10 @@ Factory = Callable[..., IUnifiedStorage]
 _BACKENDS = {  # scheme: module, factory, extra to install
     "memory": ("unified_storage.backends.memory", "open_memory", ""),
     "sqlite": ("unified_storage.backends.sql.sqlite", "open_sqlite", ""),
+    "postgresql": ("unified_storage.backends.sql.postgresql", "open_postgresql", "postgres"),
+    "postgres": ("unified_storage.backends.sql.postgresql", "open_postgresql", "postgres"),
+    "mysql": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
+    "mariadb": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
 }
 _registered: dict[str, Factory] = {}
 
@@ -161,7 +165,21 @@ def indexed_paths(further: Mapping[str, Iterable[str]] | None) -> Indexed:
     named = {"session": [*SESSION_PATHS]}
     for type_name, paths in (further or {}).items():
         named.setdefault(checked_type(type_name), []).extend(paths)
-    return {type_name: frozenset(parse_path(path) for path in paths) for type_name, paths in named.items()}
+    return {type_name: frozenset(map(_indexable, paths)) for type_name, paths in named.items()}
+
+
+def _indexable(text: str) -> Path:
+    """The path *text* writes, when a store can keep it in its list of paths."""
+    path = parse_path(text)
+    try:
+        fits = len(text.encode()) <= MAX_ID_BYTES and "\0" not in text
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise StorageConfigurationError(
+            f"an indexed path has at most {MAX_ID_BYTES} bytes, no NUL and no lone surrogate", details={"path": text}
+        )
+    return path
 
 
 def number_option(options: dict[str, Any], name: str, default: float) -> float:

@@ -32,6 +32,7 @@ FIELDS = (
 _LAST_MOMENT = micros(datetime.max.replace(tzinfo=UTC))
 UPDATABLE = frozenset({"data", "metadata", "session_id", "thread_id", "expires_at"})
 MAX_ID_BYTES = 1024
+MAX_TYPE_BYTES = 64
 _FIRST = micros(datetime(1, 1, 1, tzinfo=UTC))
 _LAST = micros(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
 _TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")

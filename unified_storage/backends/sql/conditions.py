@@ -154,12 +154,14 @@ def _on_column(test: Test, name: str) -> Clause:
 
 
 def _odd_text(test: Test) -> Clause:
-    """A value that no text column holds: never equal; a text with lone surrogates may still be greater or smaller."""
+    """A value that no text column holds: never equal; a text with NUL or lone surrogates may be greater or smaller."""
     return UNKNOWN if isinstance(test.value, str) and test.op in _SIGNS else NOTHING
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    if not isinstance(value, str) or "\0" in value:  # PostgreSQL takes no NUL
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _compared(column: str, op: str, value: Any) -> Clause:

@@ -34,6 +34,9 @@ class Engine(Protocol):
     async def write(self, steps: StepsOf[T], timeout: float) -> T:
         """Run steps in a transaction of their own, committed when this returns."""
 
+    async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
+        """Run schema steps: one program at a time, or each of them fit for being run again."""
+
     async def begin(self, before: StepsOf[None], timeout: float) -> EngineTransaction:
         """Open a transaction and run *before* in it; it ends by itself some time after *timeout* seconds."""
 

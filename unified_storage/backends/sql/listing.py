@@ -91,11 +91,13 @@ def _visible(condition: Condition) -> Clause:
     return Clause(f"substr(r.type, 1, 1) <> '_'{seen}", tuple(named))
 
 
-def _found(row: Row, selected: Selection, with_data: bool) -> Record | None:
+def _found(store: Store, row: Row, selected: Selection, with_data: bool) -> Record | None:
     """The record of a row, or None when it does not match after all."""
     record = records.shown(row[:-1], row[-1])
     if not selected.clause.exact and not matches(selected.condition, record):
         return None
+    if store.claims is not None:
+        store.claims.saw((row[0], row[1]), (row[4], row[6]))
     if not with_data:
         record.pop("data", None)
     return record
@@ -132,7 +134,7 @@ def in_order(
         rows = yield _select(store, selected, _behind(selected, start), order, wanted, with_data, hint)
         for row in rows:
             start = (row[0], row[1])
-            record = _found(row, selected, with_data)
+            record = _found(store, row, selected, with_data)
             if record is not None:
                 found.append(record)
                 if len(found) == limit:
@@ -181,7 +183,7 @@ def _behind(selected: Selection, start: Place | None) -> Clause | None:
         return Clause("r.id > ?", (start,))
     id, type_name = start
     if selected.type is None:
-        return Clause("(r.id, r.type) > (?, ?)", (id, type_name))
+        return Clause("r.id >= ? AND (r.id > ? OR r.type > ?)", (id, id, type_name))
     return Clause("r.id >= ?" if selected.type > type_name else "r.id > ?", (id,))
 
 
@@ -324,7 +326,7 @@ def _walk(
             asked = wanted - len(found) if selected.clause.exact else max(_CHUNK, wanted)
             rows = yield _select(store, selected, all_of(limits) if limits else None, segment.order, asked, with_data)
             for row in rows:
-                record = _found(row, selected, with_data)
+                record = _found(store, row, selected, with_data)
                 if record is not None:
                     found.append(record)
             if len(rows) < asked:

@@ -11,11 +11,14 @@ from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageIntegrityError
-from unified_storage.interface import Entries, Entry
-from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, duplicate_key, no_owner
+from unified_storage.interface import Entries, Entry, OnDuplicate
+from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, no_owner
+from unified_storage.placing import Placed, placed
 from unified_storage.record import is_system, later
 from unified_storage.times import moment
 from unified_storage.values import decode
+
+_KEYS_AT_ONCE = 500
 
 
 def entry(row: Row) -> Entry:
@@ -33,65 +36,48 @@ def append(
     store: Store,
     name: LogName,
     drafts: Sequence[EntryDraft],
-    on_duplicate: str,
+    on_duplicate: OnDuplicate,
     keep_last: int | None,
     expected_version: int | None,
 ) -> Steps[list[int]]:
     owner = yield from _owner(store, name)
     log, last_seq, count = yield from _log(store, name)
     known = yield from _known(store, log, drafts)
-    if known and on_duplicate == "error":
-        raise duplicate_key(name, next(iter(known)))
-    if not (drafts and all(draft.key in known for draft in drafts)):
+    place = placed(name, drafts, known, last_seq, count, on_duplicate=on_duplicate, keep_last=keep_last)
+    if not place.is_retry:
         check_version(expected_version, owner.version, owner.id)
-    numbers, fresh, replaced = _placed(name, drafts, known, last_seq, on_duplicate)
-    dropped = 0 if keep_last is None else max(0, count + len(fresh) - keep_last)
-    if not (fresh or replaced or dropped):
-        return numbers
-    last_seq, count = last_seq + len(fresh), count + len(fresh)
+    if not place.changes:
+        return place.numbers
     if log is None:
-        rows = yield store.statements.insert_log(log_id=name.log_id, owner=owner.n, last_seq=last_seq, count=count)
-        log = rows[0][0]
-    yield from _write(store, log, fresh, replaced)
-    if dropped:
-        rows = yield store.statements.nth(log=log, skipped=dropped - 1)
+        log = yield from _begun(store, name, owner, place)
+    yield from _write(store, log, place)
+    if place.dropped:
+        rows = yield store.statements.nth(log=log, skipped=place.dropped - 1)
         yield store.statements.delete_up_to(log=log, place=rows[0][0])
-    yield store.statements.update_log(log=log, last=last_seq, left=count - dropped)
+    yield store.statements.update_log(log=log, last=place.last_seq, left=place.left)
     yield _touched(store, owner)
-    return numbers
+    return place.numbers
 
 
-def _placed(
-    name: LogName, drafts: Sequence[EntryDraft], known: dict[str, int], last_seq: int, on_duplicate: str
-) -> tuple[list[int], dict[int, EntryDraft], dict[int, EntryDraft]]:
-    """The number of each draft; then what is new, and what is replaced, by number."""
-    numbers: list[int] = []
-    fresh: dict[int, EntryDraft] = {}
-    replaced: dict[int, EntryDraft] = {}
-    present = dict(known)
-    for draft in drafts:
-        seq = None if draft.key is None else present.get(draft.key)
-        if seq is None:
-            seq = last_seq + len(fresh) + 1
-            fresh[seq] = draft
-            if draft.key is not None:
-                present[draft.key] = seq
-        elif on_duplicate == "error":
-            raise duplicate_key(name, draft.key)
-        elif on_duplicate == "replace":
-            target = fresh if seq in fresh else replaced
-            # Without a time of its own, what replaces an entry keeps that entry's.
-            kept = draft.created_at if draft.created_at is not None or seq not in target else target[seq].created_at
-            target[seq] = EntryDraft(draft.body, draft.key, kept)
-        numbers.append(seq)
-    return numbers, fresh, replaced
+def _begun(store: Store, name: LogName, owner: Head, place: Placed) -> Steps[int]:
+    """Write the row of a log that is new; its number."""
+    rows = yield store.statements.insert_log(
+        log_id=name.log_id, owner=owner.n, last_seq=place.last_seq, count=place.left
+    )
+    number: int = rows[0][0]
+    return number
 
 
-def _write(store: Store, log: int, fresh: dict[int, EntryDraft], replaced: dict[int, EntryDraft]) -> Steps[None]:
-    if fresh:
-        yield _inserted(store, log, fresh)
-    for seq, draft in replaced.items():
-        yield store.statements.replace_entry(log=log, place=seq, new_body=draft.body, new_time=draft.created_at)
+def _write(store: Store, log: int, place: Placed) -> Steps[None]:
+    if place.fresh:
+        yield _inserted(store, log, place.fresh)
+    if place.replaced:
+        yield store.statements.replace_entry.many(
+            [
+                {"log": log, "place": seq, "new_body": draft.body, "new_time": draft.created_at}
+                for seq, draft in place.replaced.items()
+            ]
+        )
 
 
 def _inserted(store: Store, log: int, drafts: dict[int, EntryDraft]) -> Call:
@@ -128,17 +114,15 @@ def rewrite(
     owner = yield from _owner(store, name)
     check_version(expected_version, owner.version, owner.id)
     log, last_seq, _ = yield from _log(store, name)
-    numbers, fresh, _ = _placed(name, drafts, {}, last_seq, "error")
-    last_seq += len(fresh)
+    place = placed(name, drafts, {}, last_seq, 0)
     if log is None:
-        rows = yield store.statements.insert_log(log_id=name.log_id, owner=owner.n, last_seq=last_seq, count=len(fresh))
-        log = rows[0][0]
+        log = yield from _begun(store, name, owner, place)
     else:
         yield store.statements.delete_entries(log=log)
-        yield store.statements.update_log(log=log, last=last_seq, left=len(fresh))
-    yield from _write(store, log, fresh, {})
+        yield store.statements.update_log(log=log, last=place.last_seq, left=place.left)
+    yield from _write(store, log, place)
     yield _touched(store, owner)
-    return numbers
+    return place.numbers
 
 
 def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str]]) -> Steps[None]:
@@ -167,16 +151,19 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
 
 
 def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:
-    rows = yield store.statements.living_log(log_id=name.log_id, now=store.now())
-    if not rows:
+    log, _, _ = yield from _seen_log(store, name)
+    if log is None:
         return []
-    rows = yield store.statements.entries_in(rows[0][0], wanted)
+    rows = yield store.statements.entries_in(log, wanted)
     found = [entry(row) for row in rows]
     return found[::-1] if wanted.last is not None else found
 
 
 def read_many(store: Store, names: Sequence[LogName]) -> Steps[dict[str, Entries]]:
     found: dict[str, Entries] = {name.log_id: [] for name in names}
+    if store.claims is not None:
+        for name in sorted(names, key=lambda name: (name.owner_id, name.owner_type)):
+            yield from records.seen_head(store, name.owner_id, name.owner_type)
     ids = list(found)
     for place in range(0, len(ids), 500):
         rows = yield store.statements.entries_of(ids[place : place + 500], store.now())
@@ -186,10 +173,9 @@ def read_many(store: Store, names: Sequence[LogName]) -> Steps[dict[str, Entries
 
 
 def log_info(store: Store, name: LogName) -> Steps[dict[str, Any] | None]:
-    rows = yield store.statements.living_log(log_id=name.log_id, now=store.now())
-    if not rows:
+    log, last_seq, count = yield from _seen_log(store, name)
+    if log is None:
         return None
-    log, last_seq, count = rows[0]
     first = yield store.statements.nth(log=log, skipped=0)
     return {"first_seq": first[0][0] if first else None, "last_seq": last_seq, "count": count}
 
@@ -220,16 +206,27 @@ def _log(store: Store, name: LogName) -> Steps[tuple[int | None, int, int]]:
     return log, last_seq, count
 
 
+def _seen_log(store: Store, name: LogName) -> Steps[tuple[int | None, int, int]]:
+    """What :func:`_log` tells, None also where the owner does not live; a transaction holds the owner from here on."""
+    if store.claims is not None:
+        owner = yield from records.seen_head(store, name.owner_id, name.owner_type)
+        if owner is None:
+            return None, 0, 0
+        return (yield from _log(store, name))
+    rows = yield store.statements.living_log(log_id=name.log_id, now=store.now())
+    if not rows:
+        return None, 0, 0
+    log, last_seq, count = rows[0]
+    return log, last_seq, count
+
+
 def _known(store: Store, log: int | None, drafts: Sequence[EntryDraft]) -> Steps[dict[str, int]]:
     """The numbers of the keys that are present already."""
     known: dict[str, int] = {}
-    if log is None:
-        return known
-    for draft in drafts:
-        if draft.key is not None:
-            rows = yield store.statements.seq_of_key(log=log, wanted=draft.key)
-            if rows:
-                known[draft.key] = rows[0][0]
+    keys = [draft.key for draft in drafts if draft.key is not None]
+    for place in range(0, len(keys) if log is not None else 0, _KEYS_AT_ONCE):
+        rows = yield store.statements.seqs_of_keys(log or 0, keys[place : place + _KEYS_AT_ONCE])
+        known.update((key, seq) for key, seq in rows)
     return known
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,11 @@ class Head:
     created_at: int
     updated_at: int
     expires_at: int | None
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """What moves with every change."""
+        return self.version, self.updated_at
 
     def lives(self, now: int) -> bool:
         return self.expires_at is None or self.expires_at > now
@@ -70,22 +75,48 @@ def _unreadable(id: str, type_name: str, why: str) -> StorageIntegrityError:
 
 
 def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
-    """The head of one record, living or expired."""
+    """The head of one record, living or expired, for a change of it: locked where writers meet at rows."""
     rows = yield store.statements.head(id=id, type=type_name)
-    return Head(*rows[0]) if rows else None
+    found = Head(*rows[0]) if rows else None
+    if store.claims is not None:
+        store.claims.take((id, type_name), None if found is None else found.state)
+    return found
 
 
 def living_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
-    """The head of a living record; two types under one id need a type."""
+    """The head of a living record, for a change of it; two types under one id need a type."""
+    if type_name is not None:
+        found = yield from head(store, id, type_name)
+        return found if found is not None and found.lives(store.now()) else None
+    rows = yield store.statements.heads(id=id)
+    heads = [Head(*row) for row in rows]
+    _claim(store, id, heads)
+    return only_one(heads, store.now())
+
+
+def seen_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
+    """The head of a living record, to look at; a transaction that looks keeps others from changing it."""
+    if store.claims is not None:
+        found = yield from living_head(store, id, type_name)
+        if found is None:
+            _missed(store, id, type_name)
+        return found
     if type_name is None:
-        rows = yield store.statements.heads(id=id)
-        return only_one([Head(*row) for row in rows], store.now())
-    found = yield from head(store, id, type_name)
-    return found if found is not None and found.lives(store.now()) else None
+        rows = yield store.statements.peeks(id=id)
+    else:
+        rows = yield store.statements.peek(id=id, type=type_name)
+    return only_one([Head(*row) for row in rows], store.now(), named=type_name is not None)
 
 
-def only_one(heads: list[Head], now: int) -> Head | None:
-    living = [head for head in heads if head.lives(now) and not is_system(head.type)]
+def _claim(store: Store, id: str, heads: Iterable[Head]) -> None:
+    if store.claims is not None:
+        for found in heads:
+            store.claims.take((id, found.type), found.state)
+
+
+def only_one(heads: Sequence[Head], now: int, *, named: bool = False) -> Head | None:
+    """The living one; system records count only where their type was *named*."""
+    living = [head for head in heads if head.lives(now) and (named or not is_system(head.type))]
     if len(living) > 1:
         id = living[0].id
         raise StorageValidationError(
@@ -94,29 +125,41 @@ def only_one(heads: list[Head], now: int) -> Head | None:
     return living[0] if living else None
 
 
+def _missed(store: Store, id: str, type_name: str | None) -> None:
+    """Note that a transaction looked and found nothing: that counts as a read too."""
+    if store.claims is not None:
+        store.claims.missed(id if type_name is None else (id, type_name))
+
+
 def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
-    row = yield from _whole(store, id, type_name)
-    return None if row is None else shown(row[1:-1], row[-1])
+    row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
+    if row is None:
+        _missed(store, id, type_name)
+        return None
+    return shown(row[1:-1], row[-1])
 
 
-def _whole(store: Store, id: str, type_name: str | None) -> Steps[Row | None]:
-    """The row of a living record with its document."""
-    if type_name is None:
-        rows = yield store.statements.load_any(id=id)
-        rows = [row for row in rows if not is_system(row[2])]
+def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) -> Steps[Row | None]:
+    """The row of a living record with its document, locked where it is for a change."""
+    statements = store.statements
+    if type_name is not None:
+        rows = yield (statements.claim if for_change else statements.load)(id=id, type=type_name)
     else:
-        rows = yield store.statements.load(id=id, type=type_name)
-    now = store.now()
-    living = [row for row in rows if row[8] is None or row[8] > now]
-    if len(living) > 1:
-        raise StorageValidationError(
-            f"several types share the id {id!r}: say which", details={"id": id, "types": [row[2] for row in living]}
-        )
-    return living[0] if living else None
+        rows = yield (statements.claim_any if for_change else statements.load_any)(id=id)
+    heads = {_head_of(row): row for row in rows}
+    if for_change:
+        _claim(store, id, heads)
+    found = only_one([*heads], store.now(), named=type_name is not None)
+    return None if found is None else heads[found]
+
+
+def _head_of(row: Row) -> Head:
+    """The head in a row that has the number before the shown columns."""
+    return Head(row[0], row[1], row[2], row[5], row[6], row[7], row[8])
 
 
 def exists(store: Store, id: str, type_name: str | None) -> Steps[bool]:
-    found = yield from living_head(store, id, type_name)
+    found = yield from seen_head(store, id, type_name)
     return found is not None
 
 
@@ -142,6 +185,8 @@ def insert(store: Store, draft: Draft, created_at: int, updated_at: int) -> Step
     rows = yield store.statements.insert_record(**values)
     number: int = rows[0][0]
     yield store.statements.insert_document(row=number, data=draft.data_text)
+    if store.claims is not None:
+        store.claims.owns((draft.id, draft.type))
     return number
 
 
@@ -187,12 +232,13 @@ def _written(store: Store, draft: Draft, version: int, created_at: int, updated_
 def update(
     store: Store, id: str, updates: Mapping[str, Any], type_name: str | None, expected_version: int | None
 ) -> Steps[bool]:
-    row = yield from _whole(store, id, type_name)
+    row = yield from _whole(store, id, type_name, for_change=True)
     if row is None:
+        _missed(store, id, type_name)
         check_version(expected_version, 0, id)
         updated_record({}, updates)  # refuses what is wrong also when there is nothing to change
         return False
-    stored = Head(row[0], row[1], row[2], row[5], row[6], row[7], row[8])
+    stored = _head_of(row)
     check_version(expected_version, stored.version, id)
     changed = checked_record(updated_record(shown(row[1:-1], row[-1]), updates))
     yield from _replace(store, stored, changed, later(store.now(), stored.updated_at))
@@ -232,17 +278,16 @@ def drop(store: Store, number: int) -> Steps[None]:
         yield statement(row=number)
 
 
-def save_all(store: Store, drafts: Iterable[Draft]) -> Steps[list[str]]:
-    saved = []
-    for draft in drafts:
+def save_all(store: Store, drafts: Sequence[Draft]) -> Steps[list[str]]:
+    # In one order, so that two batches wait for each other instead of blocking each other.
+    for draft in sorted(drafts, key=lambda draft: (draft.id, draft.type)):
         yield from save(store, draft)
-        saved.append(draft.id)
-    return saved
+    return [draft.id for draft in drafts]
 
 
 def delete_all(store: Store, ids: Iterable[str], type_name: str | None, cascade: bool) -> Steps[int]:
     gone = 0
-    for id in ids:
+    for id in sorted(ids):
         gone += yield from delete(store, id, type_name, cascade, None)
     return gone
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.statements import Call, Row, Steps, statements_of
 from unified_storage.backends.sql.store import Slot, Slots, Store
-from unified_storage.backends.sql.tables import FIRST_SLOTS, Tables, tables_of
+from unified_storage.backends.sql.tables import FIRST_SLOTS, SLOT, Tables, tables_of
 from unified_storage.errors import StorageConfigurationError
 from unified_storage.filters import Path, parse_path, path_text, value_at
 from unified_storage.interface import Indexed
@@ -20,20 +20,31 @@ from unified_storage.values import decode
 _FILL_AT_ONCE = 500
 
 
-def _ddl(element: Any, dialect: Dialect) -> Call:
-    return Call(str(element.compile(dialect=dialect.sqlalchemy)))
+def _ddl(element: Any, dialect: Dialect, end: str = "") -> Call:
+    """A step's statement; where nothing undoes a step that was broken off, what it makes may be there already."""
+    text = str(element.compile(dialect=dialect.sqlalchemy)).strip()
+    return Call(text + end, may_exist=not dialect.schema_is_transactional)
 
 
 def _first_tables(tables: Tables, dialect: Dialect) -> Steps[None]:
     """Step 1: every table and index, and the row that tells the version."""
     for table in tables.metadata.sorted_tables:
-        yield _ddl(CreateTable(table), dialect)
+        if table is not tables.schema or dialect.schema_is_transactional:
+            yield _ddl(CreateTable(table), dialect)
     for index in sorted(tables.first_indexes, key=lambda index: str(index.name)):
         yield _ddl(CreateIndex(index), dialect)
-    yield Call(f"INSERT INTO {tables.schema.name} (version, paths_generation) VALUES (1, 0)")
+    if dialect.schema_is_transactional:
+        yield Call(f"INSERT INTO {tables.schema.name} (version, paths_generation) VALUES (0, 0)")
+    else:  # with its row in one statement, since two programs may do this at once
+        yield _ddl(CreateTable(tables.schema), dialect, " AS SELECT 0 AS version, 0 AS paths_generation")
 
 
-STEPS: tuple[Callable[[Tables, Dialect], Steps[None]], ...] = (_first_tables,)
+def _one_path_a_slot(tables: Tables, dialect: Dialect) -> Steps[None]:
+    """Step 2: no two programs give a slot of one type to different paths."""
+    yield _ddl(CreateIndex(tables.slot_of_path), dialect)
+
+
+STEPS: tuple[Callable[[Tables, Dialect], Steps[None]], ...] = (_first_tables, _one_path_a_slot)
 """What turns each version of the schema into the next; only ever added to."""
 
 
@@ -43,6 +54,7 @@ def version_of(tables: Tables, dialect: Dialect) -> Steps[int]:
     if not rows[0][0]:
         return 0
     rows = yield Call(f"SELECT version FROM {tables.schema.name}")
+    # nothing where the table was made after the moment that is being looked at
     version: int = rows[0][0] if rows else 0
     if version > len(STEPS):
         raise StorageConfigurationError(
@@ -57,45 +69,90 @@ def is_current(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[bool
     version = yield from version_of(tables, dialect)
     if version < len(STEPS):
         return False
-    rows = yield Call(f"SELECT type, path, slot, filled FROM {tables.paths.name}")
-    slots = _slots(rows)
+    slots = yield from _slots_of(tables)
     return all(slots.get(type_name, {}).keys() >= paths for type_name, paths in indexed.items())
 
 
 def upgraded(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[None]:
-    """Bring a store up to date; runs under the lock of a write transaction."""
+    """Bring a store up to date; runs under the lock of a write transaction, or is fit for being run twice at once."""
     version = yield from version_of(tables, dialect)
     for number, step in enumerate(STEPS[version:], version + 1):
         yield from step(tables, dialect)
-        yield Call(f"UPDATE {tables.schema.name} SET version = {number}")
-    yield from _add_paths(tables, dialect, indexed)
-
-
-def _add_paths(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[None]:
-    rows = yield Call(f"SELECT type, path, slot, filled FROM {tables.paths.name}")
-    slots = _slots(rows)
-    columns = _columns(slots)
-    indexes = {slot.number for paths in slots.values() for slot in paths.values()}
-    added = False
-    for type_name, path in _missing(slots, indexed):
-        taken = {slot.number for slot in slots.get(type_name, {}).values()}
-        number = next(number for number in range(len(taken) + 1) if number not in taken)
-        if number >= columns:
-            yield Call(f"ALTER TABLE {tables.records.name} ADD COLUMN k{number} BLOB")
-            columns = number + 1
-        if number not in indexes:
-            index = tables_of(tables.prefix, columns).slot_index(number)
-            yield _ddl(CreateIndex(index), dialect)
-            indexes.add(number)
-        there = yield Call(f"SELECT 1 FROM {tables.records.name} WHERE type = ? LIMIT 1", [type_name])
-        yield Call(
-            f"INSERT INTO {tables.paths.name} (type, path, slot, filled) VALUES (?, ?, ?, ?)",
-            [type_name, path_text(path), number, 0 if there else 1],
-        )
-        slots.setdefault(type_name, {})[path] = Slot(number, not there)
-        added = True
+        yield Call(f"UPDATE {tables.schema.name} SET version = {number} WHERE version < {number}")
+    added = yield from _add_paths(tables, dialect, indexed)
     if added:
-        yield Call(f"UPDATE {tables.schema.name} SET paths_generation = paths_generation + 1")
+        yield from _bumped(tables)
+        yield from after_all_writes(tables, dialect)
+        yield from _fill_empty(tables, added)
+
+
+def after_all_writes(tables: Tables, dialect: Dialect) -> Steps[None]:
+    """Wait until nobody writes any more who has not seen the newest list of paths."""
+    for text in dialect.barrier(tables.schema.name):
+        yield Call(text)
+
+
+def _bumped(tables: Tables) -> Steps[None]:
+    yield Call(f"UPDATE {tables.schema.name} SET paths_generation = paths_generation + 1")
+
+
+def _add_paths(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[list[tuple[str, Path]]]:
+    """Give every path that has none a slot; the paths that were added, here or by another program meanwhile."""
+    added: list[tuple[str, Path]] = []
+    while True:
+        slots = yield from _slots_of(tables)
+        missing = [*_missing(slots, indexed)]
+        if not missing:
+            return added
+        added += missing
+        for type_name, path in missing:
+            number = _free_slot(slots, type_name)
+            yield from _make_slot(tables, dialect, slots, number)
+            yield Call(
+                f"INSERT INTO {tables.paths.name} (type, path, slot, filled) VALUES (?, ?, ?, 0)",
+                [type_name, path_text(path), number],
+                may_exist=not dialect.schema_is_transactional,
+            )
+            slots.setdefault(type_name, {})[path] = Slot(number, filled=False)
+
+
+def _slots_of(tables: Tables) -> Steps[dict[str, dict[Path, Slot]]]:
+    rows = yield Call(f"SELECT type, path, slot, filled FROM {tables.paths.name}")
+    return _slots(rows)
+
+
+def _free_slot(slots: Slots, type_name: str) -> int:
+    taken = {slot.number for slot in slots.get(type_name, {}).values()}
+    return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def _make_slot(tables: Tables, dialect: Dialect, slots: Slots, number: int) -> Steps[None]:
+    """The column and the index of a slot, unless a path of another type has it already."""
+    if any(slot.number == number for paths in slots.values() for slot in paths.values()):
+        return
+    if number >= FIRST_SLOTS:
+        kind = SLOT.compile(dialect=dialect.sqlalchemy)
+        text = f"ALTER TABLE {tables.records.name} ADD COLUMN k{number} {kind}"
+        yield Call(text, may_exist=not dialect.schema_is_transactional)
+    index = tables_of(tables.prefix, max(FIRST_SLOTS, number + 1)).slot_index(number)
+    yield _ddl(CreateIndex(index), dialect)
+
+
+def _fill_empty(tables: Tables, added: Iterable[tuple[str, Path]]) -> Steps[None]:
+    """Types without records have nothing to fill."""
+    empty: dict[str, bool] = {}
+    for type_name, path in added:
+        if type_name not in empty:
+            there = yield Call(f"SELECT 1 FROM {tables.records.name} WHERE type = ? LIMIT 1", [type_name])
+            empty[type_name] = not there
+        if empty[type_name]:
+            yield _is_filled(tables.prefix, type_name, path)
+    if any(empty.values()):
+        yield from _bumped(tables)
+
+
+def _is_filled(prefix: str, type_name: str, path: Path) -> Call:
+    return Call(f"UPDATE {prefix}paths SET filled = 1 WHERE type = ? AND path = ?", [type_name, path_text(path)])
 
 
 def _missing(slots: dict[str, dict[Path, Slot]], indexed: Indexed) -> Iterable[tuple[str, Path]]:
@@ -128,27 +185,28 @@ def refreshed(store: Store, dialect: Dialect) -> Steps[None]:
     store.slots, store.generation = slots, generation
 
 
-def unfilled(store: Store) -> list[tuple[str, Path]]:
-    """The paths whose keys older records do not have yet."""
-    return [(kind, path) for kind, paths in store.slots.items() for path, slot in paths.items() if not slot.filled]
+def unfilled(store: Store) -> dict[str, list[Path]]:
+    """The paths, by type, whose keys older records do not have yet."""
+    by_type = {kind: [path for path, slot in paths.items() if not slot.filled] for kind, paths in store.slots.items()}
+    return {kind: paths for kind, paths in by_type.items() if paths}
 
 
-def filled(store: Store, type_name: str, path: Path, after: int) -> Steps[int | None]:
-    """Give the next records of a type their key; the row to go on behind, None when the path is done."""
-    slot = store.slots[type_name][path]
+def filled(store: Store, type_name: str, paths: Sequence[Path], after: int) -> Steps[int | None]:
+    """Give the next records of a type their keys; the row to go on behind, None when the paths are done."""
     prefix = store.statements.prefix
-    rows = yield Call(
-        f"SELECT r.n, r.metadata, d.data FROM {prefix}records AS r JOIN {prefix}documents AS d ON d.n = r.n "
-        "WHERE r.type = ? AND r.n > ? ORDER BY r.n LIMIT ?",
-        [type_name, after, _FILL_AT_ONCE],
-    )
+    numbers = {path: store.slots[type_name][path].number for path in paths}
+    columns = ", ".join(f"k{number} = ?" for number in numbers.values())
+    rows = yield store.statements.to_fill(type=type_name, after=after, limit=_FILL_AT_ONCE)
+    changed = []
     for number, metadata, data in rows:
         record = {"metadata": None if metadata is None else decode(metadata), "data": decode(data)}
-        key = index_key(value_at(record, path))[0]
-        yield Call(f"UPDATE {prefix}records SET k{slot.number} = ? WHERE n = ?", [key, number])
+        changed.append([*(index_key(value_at(record, path))[0] for path in numbers), number])
+    if changed:
+        yield Call(f"UPDATE {prefix}records SET {columns} WHERE n = ?", changed, many=True)
     if len(rows) == _FILL_AT_ONCE:
         return int(rows[-1][0])
-    yield Call(f"UPDATE {prefix}paths SET filled = 1 WHERE type = ? AND path = ?", [type_name, path_text(path)])
+    for path in paths:
+        yield _is_filled(prefix, type_name, path)
     yield Call(f"UPDATE {prefix}schema SET paths_generation = paths_generation + 1")
     return None
 

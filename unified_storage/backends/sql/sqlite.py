@@ -260,6 +260,9 @@ class SQLiteEngine:
         self._current().write(job)
         return await job.outcome(timeout)
 
+    async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
+        return await self.write(steps, timeout)
+
     async def begin(self, before: StepsOf[None], timeout: float) -> OpenTransaction:
         job = BeginJob(before, timeout)  # type: ignore[arg-type]  # its outcome is the transaction, not the steps'
         self._current().write(job)

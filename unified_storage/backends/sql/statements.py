@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -45,13 +45,16 @@ class Statement:
     names: tuple[str, ...]
     constants: dict[str, Any]
     """Values that stand in the statement itself."""
+    is_all: bool = False
+    wants_number: bool = False
 
     def __call__(self, **values: Any) -> Call:
         given = {**self.constants, **values} if self.constants else values
-        return Call(self.sql, [given[name] for name in self.names])
+        return Call(self.sql, [given[name] for name in self.names], is_all=self.is_all, wants_number=self.wants_number)
 
     def many(self, rows: Sequence[dict[str, Any]]) -> Call:
-        return Call(self.sql, [[row[name] for name in self.names] for row in rows], many=True)
+        given = [{**self.constants, **row} for row in rows] if self.constants else rows
+        return Call(self.sql, [[row[name] for name in self.names] for row in given], many=True)
 
 
 class Statements:
@@ -68,11 +71,17 @@ class Statements:
         self._of_entries(tables)
         self._of_upkeep(tables)
 
-    def _compiled(self, element: sa.ClauseElement) -> Statement:
+    def _compiled(self, element: sa.ClauseElement, **flags: bool) -> Statement:
         compiled = element.compile(dialect=self._dialect.sqlalchemy)
         names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
         constants = {name: value for name, value in compiled.params.items() if value is not None}
-        return Statement(str(compiled), tuple(names), constants)
+        return Statement(str(compiled), tuple(names), constants, **flags)
+
+    def _numbered(self, insert: sa.Insert, number: sa.Column[Any]) -> Statement:
+        """An insert whose one row is the new row's number."""
+        if self._dialect.returns_numbers:
+            return self._compiled(insert.returning(number))
+        return self._compiled(insert, wants_number=True)
 
     def identity_hint(self, of_one_type: bool) -> str:
         """Makes the engine walk records by identity whatever else it might prefer."""
@@ -82,8 +91,11 @@ class Statements:
         records, documents = tables.records, tables.documents
         r, bind = records.c, sa.bindparam
         head = [r.n, r.id, r.type, r.version, r.created_at, r.updated_at, r.expires_at]
-        self.head = self._compiled(sa.select(*head).where(r.id == bind("id"), r.type == bind("type")))
-        self.heads = self._compiled(sa.select(*head).where(r.id == bind("id")).order_by(r.type))
+        one = sa.select(*head).where(r.id == bind("id"), r.type == bind("type"))
+        every = sa.select(*head).where(r.id == bind("id")).order_by(r.type)
+        # What is about to be changed is locked where writers meet at rows; SQLite leaves that out.
+        self.head, self.peek = self._compiled(one.with_for_update()), self._compiled(one, is_all=True)
+        self.heads, self.peeks = self._compiled(every.with_for_update()), self._compiled(every, is_all=True)
         shown = [
             r.id,
             r.type,
@@ -97,12 +109,13 @@ class Statements:
         ]
         self.shown_columns = [column.name for column in shown]
         both = sa.select(r.n, *shown, documents.c.data).select_from(records.join(documents, documents.c.n == r.n))
-        self.load = self._compiled(both.where(r.id == bind("id"), r.type == bind("type")))
-        self.load_any = self._compiled(both.where(r.id == bind("id")).order_by(r.type))
+        whole = both.where(r.id == bind("id"), r.type == bind("type"))
+        wholes = both.where(r.id == bind("id")).order_by(r.type)
+        # Both rows are locked: after a wait for another writer both are read anew.
+        self.claim, self.load = self._compiled(whole.with_for_update()), self._compiled(whole, is_all=True)
+        self.claim_any, self.load_any = self._compiled(wholes.with_for_update()), self._compiled(wholes, is_all=True)
         written = [c.name for c in r if c.name != "n"]
-        self.insert_record = self._compiled(
-            sa.insert(records).values({name: bind(name) for name in written}).returning(r.n)
-        )
+        self.insert_record = self._numbered(sa.insert(records).values({name: bind(name) for name in written}), r.n)
         kept = {"n", "id", "type", "created_at"}
         changed: dict[str, Any] = {name: bind(name) for name in written if name not in kept}
         self.update_record = self._compiled(sa.update(records).where(r.n == bind("row")).values(changed))
@@ -130,10 +143,11 @@ class Statements:
             .select_from(owned)
             .where(logs.c.log_id == bind("log_id"), living)
         )
-        self.insert_log = self._compiled(
-            sa.insert(logs)
-            .values(log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count"))
-            .returning(logs.c.n)
+        self.insert_log = self._numbered(
+            sa.insert(logs).values(
+                log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count")
+            ),
+            logs.c.n,
         )
         self.update_log = self._compiled(
             sa.update(logs).where(logs.c.n == bind("log")).values(last_seq=bind("last"), count=bind("left"))
@@ -160,7 +174,6 @@ class Statements:
             .where(of_log, e.seq == bind("place"))
             .values(body=bind("new_body"), created_at=sa.func.coalesce(bind("new_time"), e.created_at))
         )
-        self.seq_of_key = self._compiled(sa.select(e.seq).where(of_log, e.key == bind("wanted")))
         self.newest = self._compiled(sa.select(*shown).where(of_log).order_by(e.seq.desc()).limit(1))
         self.nth = self._compiled(sa.select(e.seq).where(of_log).order_by(e.seq).limit(1).offset(bind("skipped")))
         self.delete_entry = self._compiled(sa.delete(entries).where(of_log, e.seq == bind("place")))
@@ -176,13 +189,23 @@ class Statements:
         self.delete_document = self._compiled(sa.delete(tables.documents).where(tables.documents.c.n == bind("row")))
         self.delete_record = self._compiled(sa.delete(records).where(r.n == bind("row")))
         no_system = sa.func.substr(r.type, 1, 1) != "_"
-        self.of_session = self._compiled(sa.select(r.n).where(r.session_id == bind("group"), no_system))
-        self.of_thread = self._compiled(sa.select(r.n).where(r.thread_id == bind("group"), no_system))
+        grouped = sa.select(r.n).where(no_system).order_by(r.n).with_for_update()
+        self.of_session = self._compiled(grouped.where(r.session_id == bind("group")))
+        self.of_thread = self._compiled(grouped.where(r.thread_id == bind("group")))
         self.generation = self._compiled(sa.select(tables.schema.c.paths_generation))
         paths = tables.paths.c
         self.paths = self._compiled(sa.select(paths.type, paths.path, paths.slot, paths.filled))
+        both = sa.select(r.n, r.metadata, tables.documents.c.data).select_from(
+            records.join(tables.documents, tables.documents.c.n == r.n)
+        )
+        of_type = both.where(r.type == bind("type"), r.n > bind("after")).order_by(r.n).limit(bind("limit"))
+        self.to_fill = self._compiled(of_type.with_for_update())
         self.expired = self._compiled(
-            sa.select(r.n).where(r.expires_at <= bind("now")).order_by(r.expires_at).limit(bind("limit"))
+            sa.select(r.n)
+            .where(r.expires_at <= bind("now"))
+            .order_by(r.expires_at, r.n)
+            .limit(bind("limit"))
+            .with_for_update()
         )
 
     def entries_in(self, log: int, wanted: ReadRange) -> Call:
@@ -209,25 +232,35 @@ class Statements:
 
     def entries_of(self, log_ids: Sequence[str], now: int) -> Call:
         """All entries of living logs, with the log's id before them."""
-        # One statement for each power of two: a shorter list repeats its last id.
-        size = 1 << (len(log_ids) - 1).bit_length()
-        shape = ("entries_of", size)
-        if shape not in self._by_shape:
-            self._by_shape[shape] = self._compiled(self._entries_of(size))
-        padded = [*log_ids, *[log_ids[-1]] * (size - len(log_ids))]
-        return self._by_shape[shape](now=now, **{f"id{place}": log_id for place, log_id in enumerate(padded)})
+        return self._listed("entries_of", self._entries_of, log_ids, now=now)
 
-    def _entries_of(self, size: int) -> sa.Select[Any]:
+    def _entries_of(self, named: Any) -> sa.Select[Any]:
         logs, records, entries = self._tables.logs, self._tables.records, self._tables.entries
         e = entries.c
         living = sa.or_(records.c.expires_at.is_(None), records.c.expires_at > sa.bindparam("now"))
-        named = logs.c.log_id.in_([sa.bindparam(f"id{place}") for place in range(size)])
         return (
             sa.select(logs.c.log_id, e.seq, e.key, e.created_at, e.body)
             .select_from(logs.join(records, logs.c.owner == records.c.n).join(entries, e.log == logs.c.n))
-            .where(named, living)
+            .where(logs.c.log_id.in_(named), living)
             .order_by(logs.c.log_id, e.seq)
         )
+
+    def seqs_of_keys(self, log: int, keys: Sequence[str]) -> Call:
+        """The key and the number of those of *keys* that are present."""
+        return self._listed("seqs_of_keys", self._seqs_of_keys, keys, log=log)
+
+    def _seqs_of_keys(self, named: Any) -> sa.Select[Any]:
+        e = self._tables.entries.c
+        return sa.select(e.key, e.seq).where(e.log == sa.bindparam("log"), e.key.in_(named))
+
+    def _listed(self, name: str, select: Callable[[Any], sa.Select[Any]], listed: Sequence[str], **values: Any) -> Call:
+        # One statement for each power of two: a shorter list repeats its last element.
+        size = 1 << (len(listed) - 1).bit_length()
+        shape = (name, size)
+        if shape not in self._by_shape:
+            self._by_shape[shape] = self._compiled(select([sa.bindparam(f"in{place}") for place in range(size)]))
+        padded = [*listed, *[listed[-1]] * (size - len(listed))]
+        return self._by_shape[shape](**values, **{f"in{place}": value for place, value in enumerate(padded)})
 
 
 @lru_cache(maxsize=64)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place, days_ago
 from unified_storage.backends.sql import listing, logs, records, schema
+from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageTransactionError
-from unified_storage.filters import Condition, parse_filters
+from unified_storage.filters import Condition, Path, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import (
     Entries,
@@ -319,19 +321,27 @@ class SQLStorage(_SQLVerbs):
 
     async def _prepare(self) -> None:
         """Make or upgrade the schema, and fill the keys of paths that are new to older records."""
-        dialect = self._engine.dialect
-        if not await self._engine.read(lambda: schema.is_current(self._tables, dialect, self.indexed), self._timeout):
-            await self._engine.write(lambda: schema.upgraded(self._tables, dialect, self.indexed), self._timeout)
+        tables, dialect = self._tables, self._engine.dialect
+        if not await self._engine.read(lambda: schema.is_current(tables, dialect, self.indexed), self._timeout):
+            await self._engine.upgrade(lambda: schema.upgraded(tables, dialect, self.indexed), self._timeout)
         await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
-        for type_name, path in schema.unfilled(self._store):
-            place: int | None = 0
-            while place is not None:
-                start = place
-                place = await self._engine.write(
-                    lambda: self._current(lambda: schema.filled(self._store, type_name, path, start)),  # noqa: B023 (run at once)
-                    self._timeout,
-                )
+        unfilled = schema.unfilled(self._store)
+        if not unfilled:
+            return
+        if not dialect.schema_is_transactional:  # whoever added the paths may still be waiting for this
+            await self._engine.upgrade(lambda: schema.after_all_writes(tables, dialect), self._timeout)
+        for type_name, paths in unfilled.items():
+            await self._fill(type_name, paths)
         await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
+
+    async def _fill(self, type_name: str, paths: Sequence[Path]) -> None:
+        place: int | None = 0
+        while place is not None:
+            start = place
+            place = await self._engine.write(
+                lambda: self._current(lambda: schema.filled(self._store, type_name, paths, start)),  # noqa: B023 (run at once)
+                self._timeout,
+            )
 
     def _current(self, steps: StepsOf[T]) -> Steps[T]:
         """*steps*, after a look whether another program has indexed more paths."""
@@ -359,7 +369,8 @@ class SQLStorage(_SQLVerbs):
         if not self._is_open or self._is_closed:
             await self._open()
         begun = await self._engine.begin(lambda: schema.refreshed(self._store, self._engine.dialect), timeout)
-        return _SQLUnit(self, begun)
+        claims = Claims() if self._engine.dialect.locks_rows else None
+        return _SQLUnit(self, begun, replace(self._store, claims=claims))
 
     async def health_check(self) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -384,10 +395,10 @@ class SQLStorage(_SQLVerbs):
 class _SQLUnit(_SQLVerbs):
     """The verbs on an open transaction of the engine."""
 
-    def __init__(self, storage: SQLStorage, begun: EngineTransaction) -> None:
+    def __init__(self, storage: SQLStorage, begun: EngineTransaction, store: Store) -> None:
         self.indexed = storage.indexed
         self.clock = storage.clock
-        self._store = storage._store
+        self._store = store
         self._begun = begun
         self.commit = begun.commit
         self.rollback = begun.rollback

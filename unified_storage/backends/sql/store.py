@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.statements import Statements
 from unified_storage.clock import Clock
 from unified_storage.filters import Path, value_at
@@ -33,6 +34,8 @@ class Store:
     clock: Clock
     slots: Slots
     generation: int = 0
+    claims: Claims | None = None
+    """What an open transaction has seen, where writers meet at rows; None for a verb of its own."""
 
     def now(self) -> int:
         return now_micros(self.clock)

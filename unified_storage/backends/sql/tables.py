@@ -11,12 +11,30 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from unified_storage.errors import StorageConfigurationError
+from unified_storage.logs import MAX_KEY_BYTES, MAX_LOG_ID_BYTES
+from unified_storage.order_keys import KEY_LIMIT
+from unified_storage.record import MAX_ID_BYTES, MAX_TYPE_BYTES
 
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 FIRST_SLOTS = 12
 """Slots that a new store has; more are added when more paths are indexed."""
+
+
+def _name(most_bytes: int) -> Any:
+    """A text that is compared by its bytes: nothing is folded or padded."""
+    return (
+        sa.Text().with_variant(sa.Text(collation="C"), "postgresql").with_variant(mysql.VARBINARY(most_bytes), "mysql")
+    )
+
+
+_ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER names a row of SQLite itself
+_ID, _TYPE, _LOG_ID, _KEY = _name(MAX_ID_BYTES), _name(MAX_TYPE_BYTES), _name(MAX_LOG_ID_BYTES), _name(MAX_KEY_BYTES)
+_DOCUMENT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+SLOT = sa.LargeBinary().with_variant(mysql.VARBINARY(KEY_LIMIT), "mysql")
+"""What a slot is: a cut order key."""
 
 
 def table_prefix(namespace: str) -> str:
@@ -42,35 +60,35 @@ class Tables:
         )
         self.paths = self._table(
             "paths",
-            sa.Column("type", sa.Text, primary_key=True),
-            sa.Column("path", sa.Text, primary_key=True),
+            sa.Column("type", _TYPE, primary_key=True),
+            sa.Column("path", _name(MAX_LOG_ID_BYTES), primary_key=True),
             sa.Column("slot", sa.Integer, nullable=False),
             sa.Column("filled", sa.Integer, nullable=False),
             sqlite_with_rowid=False,
         )
         self.records = self._table(
             "records",
-            sa.Column("n", sa.Integer, primary_key=True),
-            sa.Column("id", sa.Text, nullable=False),
-            sa.Column("type", sa.Text, nullable=False),
-            sa.Column("session_id", sa.Text),
-            sa.Column("thread_id", sa.Text),
+            sa.Column("n", _ROW, primary_key=True),
+            sa.Column("id", _ID, nullable=False),
+            sa.Column("type", _TYPE, nullable=False),
+            sa.Column("session_id", _ID),
+            sa.Column("thread_id", _ID),
             sa.Column("version", sa.BigInteger, nullable=False),
             sa.Column("created_at", sa.BigInteger, nullable=False),
             sa.Column("updated_at", sa.BigInteger, nullable=False),
             sa.Column("expires_at", sa.BigInteger),
-            sa.Column("metadata", sa.Text),
-            *(sa.Column(f"k{slot}", sa.LargeBinary) for slot in range(slots)),
+            sa.Column("metadata", _DOCUMENT),
+            *(sa.Column(f"k{slot}", SLOT) for slot in range(slots)),
         )
         self.documents = self._table(
             "documents",
-            sa.Column("n", sa.Integer, primary_key=True),
-            sa.Column("data", sa.Text, nullable=False),
+            sa.Column("n", _ROW, primary_key=True, autoincrement=False),
+            sa.Column("data", _DOCUMENT, nullable=False),
         )
         self.logs = self._table(
             "logs",
-            sa.Column("n", sa.Integer, primary_key=True),
-            sa.Column("log_id", sa.Text, nullable=False, unique=True),
+            sa.Column("n", _ROW, primary_key=True),
+            sa.Column("log_id", _LOG_ID, nullable=False, unique=True),
             sa.Column("owner", sa.BigInteger, nullable=False, index=True),
             sa.Column("last_seq", sa.BigInteger, nullable=False),
             sa.Column("count", sa.BigInteger, nullable=False),
@@ -79,16 +97,18 @@ class Tables:
             "entries",
             sa.Column("log", sa.BigInteger, primary_key=True),
             sa.Column("seq", sa.BigInteger, primary_key=True),
-            sa.Column("key", sa.Text),
+            sa.Column("key", _KEY),
             sa.Column("created_at", sa.BigInteger, nullable=False),
-            sa.Column("body", sa.Text, nullable=False),
+            sa.Column("body", _DOCUMENT, nullable=False),
             sqlite_with_rowid=False,
         )
         self._add_indexes()
         self.first_indexes = [index for table in self.metadata.sorted_tables for index in table.indexes]
         self._slot_indexes: dict[int, sa.Index] = {}
+        self.slot_of_path = sa.Index(f"{prefix}by_slot", self.paths.c.type, self.paths.c.slot, unique=True)
 
     def _table(self, name: str, *columns: sa.Column[Any], **options: Any) -> sa.Table[Any]:
+        options |= {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
         return sa.Table(self.prefix + name, self.metadata, *columns, **options)
 
     def _add_indexes(self) -> None:
@@ -99,8 +119,8 @@ class Tables:
         sa.Index(name + "updated", records.type, records.updated_at.desc(), records.id)
         sa.Index(name + "created", records.type, records.created_at, records.id)
         for column in (records.session_id, records.thread_id, records.expires_at):
-            sa.Index(name + column.name, column, sqlite_where=column.is_not(None))
-        sa.Index(name + "key", entries.log, entries.key, unique=True, sqlite_where=entries.key.is_not(None))
+            sa.Index(name + column.name, column, **_where_there(column))
+        sa.Index(name + "key", entries.log, entries.key, unique=True, **_where_there(entries.key))
 
     def slot_index(self, slot: int) -> sa.Index:
         """The index of one slot, with the newest first behind each key."""
@@ -113,9 +133,14 @@ class Tables:
                 column,
                 records.updated_at.desc(),
                 records.id,
-                sqlite_where=column.is_not(None),
+                **_where_there(column),
             )
         return self._slot_indexes[slot]
+
+
+def _where_there(column: sa.Column[Any]) -> dict[str, Any]:
+    """Makes an index leave out what is null, on the engines that can."""
+    return {"sqlite_where": column.is_not(None), "postgresql_where": column.is_not(None)}
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,10 @@ class Connection(Protocol):
     """One connection to a server, used by one task at a time; its errors are still the driver's own."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether the server is at the other end, as far as is known here."""
+
+    @property
     def is_usable(self) -> bool:
         """Whether it may serve another task: open, and not in the middle of anything."""
 
@@ -34,7 +38,7 @@ class Connection(Protocol):
         """End it in an orderly way."""
 
     def terminate(self) -> None:
-        """Drop it at once, without waiting for anything."""
+        """Drop it at once, without waiting for anything; also where its loop is closed or stands still."""
 
 
 class Driver(Protocol):
@@ -48,6 +52,9 @@ class Driver(Protocol):
 
     def translated(self, error: Exception) -> StorageError | None:
         """Our error for one of the driver's (or of the socket's), with it as its cause; None for any other."""
+
+    def says_later(self, error: StorageError) -> bool:
+        """Whether the server is there, but starts, stops or is full: connecting will do, only later."""
 
     async def facts(self, connection: Connection) -> dict[str, Any]:
         """What a health check shows of the server: its version and how it keeps what it acknowledged."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import support
+from tests import engines, support
 
 # Timings on a shared machine say nothing: no example has a deadline, and slow data is no failure. The timeout holds.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,11 +18,27 @@ settings.load_profile("searching" if support.scale() == 1 else "repeatable")
 LONG = timedelta(hours=1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # a worker of xdist takes the run it belongs to from the environment
+        engines.begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        engines.end_run()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        engines.demand_required()
+
+
 def pytest_report_header() -> list[str]:
     folder = support.fixtures_folder()
     found = folder if folder.is_dir() else f"MISSING ({folder}; UNIFIED_STORAGE_FIXTURES names it): tests are skipped"
-    engines = [f"engine {name}: {state}" for name, state in support.engines().items()]
-    return [*engines, f"fixtures: {found}", f"scale: {support.scale():g} of the full counts"]
+    lines = [f"engine {name}: {state}" for name, state in support.engines().items()]
+    return [*lines, f"fixtures: {found}", f"scale: {support.scale():g} of the full counts"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,144 +1,180 @@
 """Real servers for the tests: where one is, and how a test gets a place of its own on it.
 
-@pytest.fixture
-async def open_store(self):
-    url, namespace = engine_url("postgresql"), fresh_namespace("pg")
-    yield lambda **options: open_storage(url, namespace=namespace, **options)
-    await drop_namespace(url, namespace)
+    @pytest.fixture
+    async def open_store(self):
+        url = engine_url("postgresql")
+        async with own_namespace(url) as namespace:
+            yield lambda **options: open_storage(url, namespace=namespace, **options)
+
+A URL in the environment wins; otherwise a private server is started when the first test asks, and ended with the run.
+`start_private` gives a test a server to crash.
 """
 
+import asyncio
 import os
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from functools import cache
+from urllib.parse import urlsplit
 
 import pytest
 
-SERVERS = {
-    "postgresql": "TEST_POSTGRES_URL",
-    "mysql": "TEST_MYSQL_URL",
-    "redis": "TEST_REDIS_URL",
-    "redis-cluster": "TEST_REDIS_CLUSTER_URL",
-}
+from tests.namespaces import (
+    drop_namespace,
+    fresh_namespace,
+    is_cluster,
+    mysql_connection,
+    own_namespace,
+    postgresql_connection,
+    redis_client,
+)
+from tests.servers import KINDS, MissingServer, Server, ServerError, shared, start_private
+
+__all__ = [
+    "SERVERS",
+    "Server",
+    "drop_namespace",
+    "engine_url",
+    "fresh_namespace",
+    "mysql_connection",
+    "own_namespace",
+    "postgresql_connection",
+    "private_server",
+    "redis_client",
+    "server_states",
+    "start_private",
+]
+
+SERVERS = {name: KINDS[name].variable for name in ("postgresql", "mysql", "redis", "redis-cluster")}
+RUN = "UNIFIED_STORAGE_TEST_RUN"
+"""The variable that holds the number of the process whose end is the end of the run, for its workers to read."""
+MISSING = "MISSING"
+PROBE_SECONDS = 5
 
 
 def required() -> frozenset[str]:
-    """The engines that this run may not leave out: those of REQUIRE_ENGINES, `all` or names with commas between."""
-    names = os.environ.get("REQUIRE_ENGINES", "").replace(",", " ").split()
-    if "all" in names:
-        return frozenset(SERVERS)
-    if unknown := sorted(set(names) - SERVERS.keys()):
-        raise pytest.UsageError(f"REQUIRE_ENGINES names {unknown[0]!r}; there are all, {', '.join(SERVERS)}")
-    return frozenset(names)
+    """The servers that this run may not leave out: those of REQUIRE_ENGINES, `all` or names with commas between."""
+    names = set(os.environ.get("REQUIRE_ENGINES", "").replace(",", " ").split())
+    if unknown := sorted(names - {"all", "memory", "sqlite", *SERVERS}):
+        known = ", ".join(["all", "memory", "sqlite", *SERVERS])
+        raise pytest.UsageError(f"REQUIRE_ENGINES names {unknown[0]!r}; there are {known}")
+    return frozenset(SERVERS) if "all" in names else frozenset(names & SERVERS.keys())
 
 
 def engine_url(name: str) -> str:
     """The URL of a running server; without one the test is skipped, or fails where REQUIRE_ENGINES names it."""
-    url = os.environ.get(SERVERS[name])
-    if url:
-        return url
-    reason = f"no {name}: {SERVERS[name]} is not set"
-    if name in required():
-        pytest.fail(f"{reason}, and REQUIRE_ENGINES wants it", pytrace=False)
-    pytest.skip(reason)
+    url, reason = _found(name)
+    if reason and name in required():
+        pytest.fail(f"no {name}, and REQUIRE_ENGINES wants it: {reason}", pytrace=False)
+    if reason:
+        pytest.skip(f"no {name}: {reason}")
+    return url
 
 
-def fresh_namespace(label: str = "t") -> str:
-    """A namespace that no other test uses, in this run or in another one on the same server."""
-    return f"{label[:14].lower().replace('-', '_')}_{secrets.token_hex(8)}"
-
-
-async def drop_namespace(url: str, namespace: str) -> None:
-    """Remove all that a store left on the server under *namespace*, and nothing else."""
-    scheme = urlsplit(url).scheme
-    if scheme in ("postgresql", "postgres"):
-        await _drop_postgresql_tables(url, namespace)
-    elif scheme in ("mysql", "mariadb"):
-        await _drop_mysql_tables(url, namespace)
-    else:
-        await _delete_redis_keys(url, namespace)
-
-
-def _table_prefix(namespace: str) -> str:
-    from unified_storage.backends.sql.tables import table_prefix
-
-    return table_prefix(namespace)
-
-
-async def _drop_postgresql_tables(url: str, namespace: str) -> None:
-    import asyncpg  # type: ignore[import-untyped]  # it ships no types
-
-    connection = await asyncpg.connect(without_query(url))
+def private_server(kind: str) -> Server:
+    """A server of the test's own, to be crashed; use it in a `with`. Skips or fails as `engine_url` does."""
     try:
-        tables = await connection.fetch(
-            "SELECT quote_ident(tablename) AS name FROM pg_tables"
-            " WHERE schemaname = current_schema() AND starts_with(tablename, $1)",
-            _table_prefix(namespace),
-        )
-        if tables:
-            await connection.execute(f"DROP TABLE {', '.join(row['name'] for row in tables)} CASCADE")
-    finally:
-        await connection.close()
+        return start_private(kind)
+    except MissingServer as reason:
+        if required():
+            pytest.fail(f"no private {kind}, and REQUIRE_ENGINES wants servers: {reason}", pytrace=False)
+        pytest.skip(f"no private {kind}: {reason}")
 
 
-async def _drop_mysql_tables(url: str, namespace: str) -> None:
-    async with mysql_connection(url) as connection, connection.cursor() as cursor:
-        await cursor.execute(
-            "SELECT table_name FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND LEFT(table_name, CHAR_LENGTH(%s)) = %s",
-            (_table_prefix(namespace), _table_prefix(namespace)),
-        )
-        for (table,) in await cursor.fetchall():
-            await cursor.execute(f"DROP TABLE `{table}`")
-
-
-@asynccontextmanager
-async def mysql_connection(url: str) -> AsyncIterator[Any]:
-    """A plain connection of asyncmy that commits every statement."""
-    import asyncmy
-
-    parts = urlsplit(url)
-    connection = await asyncmy.connect(
-        host=parts.hostname or "127.0.0.1",
-        port=parts.port or 3306,
-        user=unquote(parts.username or "root"),
-        password=unquote(parts.password or ""),
-        db=parts.path.removeprefix("/"),
-        autocommit=True,
-    )
+@cache
+def _found(name: str) -> tuple[str, str]:
+    """The URL of a server, or the reason why there is none."""
+    if url := given_url(name):
+        return url, ""
     try:
-        yield connection
-    finally:
-        await connection.ensure_closed()
+        return shared.join(name, user=run_process())["url"], ""
+    except MissingServer as reason:
+        return "", str(reason)
 
 
-async def _delete_redis_keys(url: str, namespace: str) -> None:
+def given_url(name: str) -> str:
+    """What the environment names, if anything; the scheme of a cluster may be left to us."""
+    url = os.environ.get(SERVERS[name], "")
+    return url.replace("://", "+cluster://", 1) if name == "redis-cluster" and not is_cluster(url) else url
+
+
+# --- the run ----------------------------------------------------------------------------------------------------
+
+
+def begin_run() -> None:
+    """Make this process the one whose end is the end of the run."""
+    os.environ[RUN] = str(os.getpid())
+
+
+def end_run() -> None:
+    """End the servers that were started for this run and that no other run uses."""
+    shared.leave(os.getpid())
+
+
+def run_process() -> int:
+    return int(os.environ.get(RUN, os.getpid()))
+
+
+def demand_required() -> None:
+    """End the run at once when a server of REQUIRE_ENGINES is missing."""
+    names = required()
+    if not names:
+        return
+    missing = [f"{name}: {state}" for name, state in server_states().items() if name in names and MISSING in state]
+    if missing:
+        raise pytest.UsageError("\n".join(["REQUIRE_ENGINES wants what is not there:", *missing]))
+
+
+# --- what the header says ---------------------------------------------------------------------------------------
+
+
+@cache
+def server_states() -> dict[str, str]:
+    """Every server with its version, or `MISSING` and the reason; those that are required are started for it."""
+    return asyncio.run(_server_states())
+
+
+async def _server_states() -> dict[str, str]:
+    states = await asyncio.gather(*map(_state, SERVERS))
+    return dict(zip(SERVERS, states, strict=True))
+
+
+async def _state(name: str) -> str:
+    if url := given_url(name):
+        return await _state_of_given(name, url)
+    try:
+        if name in required():
+            return f"{shared.join(name, user=run_process())['version']} (private)"
+        if shared.record_of(name).alive:
+            return f"{shared.record_of(name).read()['version']} (private)"
+        return f"{shared.foresee(name)} (private, started when a test asks)"
+    except (MissingServer, ServerError) as reason:
+        return f"{MISSING} ({reason}; {SERVERS[name]} may name one)"
+
+
+async def _state_of_given(name: str, url: str) -> str:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            return f"{await _version(name, url)} ({SERVERS[name]})"
+    except Exception as error:  # noqa: BLE001  # whatever a driver raises is the reason
+        password = urlsplit(url).password or ""
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"{MISSING} ({SERVERS[name]} does not answer: {reason.replace(password, '***') if password else reason})"
+
+
+async def _version(name: str, url: str) -> str:
+    """The version in the server's own words."""
+    if name == "postgresql":
+        async with postgresql_connection(url) as connection:
+            return str(await connection.fetchval("SHOW server_version")).split(" ")[0]
+    if name == "mysql":
+        async with mysql_connection(url) as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT VERSION()")
+            number, _, kind = (await cursor.fetchone())[0].partition("-")
+            return f"MariaDB {number}" if kind.startswith("MariaDB") else number
+    return await _redis_version(url)
+
+
+async def _redis_version(url: str) -> str:
     async with redis_client(url) as client:
-        # a cluster's client asks one node for each call: the masters are scanned one by one
-        options = [{"target_nodes": node} for node in client.get_primaries()] if is_cluster(url) else [{}]
-        for option in options:
-            keys = [key async for key in client.scan_iter(match=f"us:{namespace}:*", count=1000, **option)]
-            for key in keys:
-                await client.unlink(key)
-
-
-def is_cluster(url: str) -> bool:
-    return "cluster" in urlsplit(url).scheme
-
-
-@asynccontextmanager
-async def redis_client(url: str) -> AsyncIterator[Any]:
-    """A plain client of redis-py, of one server or of a cluster (`redis+cluster://`)."""
-    from redis.asyncio import Redis, RedisCluster
-
-    plain = without_query(url).replace("+cluster", "", 1)
-    client: Any = RedisCluster.from_url(plain) if is_cluster(url) else Redis.from_url(plain)
-    async with client:
-        yield client
-
-
-def without_query(url: str) -> str:
-    """The URL as the driver itself understands it: our options stand in the query."""
-    return url.partition("?")[0]
+        facts = await client.info("server", **({"target_nodes": client.RANDOM} if is_cluster(url) else {}))
+        version = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else facts["redis_version"]
+        return f"{version}, {len(client.get_primaries())} masters" if is_cluster(url) else version

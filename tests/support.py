@@ -4,13 +4,9 @@ import os
 import sqlite3
 from pathlib import Path
 
+from tests.engines import server_states
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-SERVERS = {
-    "postgresql": "TEST_POSTGRES_URL",
-    "mysql": "TEST_MYSQL_URL",
-    "redis": "TEST_REDIS_URL",
-    "redis-cluster": "TEST_REDIS_CLUSTER_URL",
-}
 
 
 def scale() -> float:
@@ -38,9 +34,4 @@ def fixtures_folder() -> Path:
 
 def engines() -> dict[str, str]:
     """Every engine of the project with its version, or with the reason why this run leaves it out."""
-    left_out = {name: f"not built yet in this version{_unused(variable)}" for name, variable in SERVERS.items()}
-    return {"memory": "built in", "sqlite": sqlite3.sqlite_version} | left_out
-
-
-def _unused(variable: str) -> str:
-    return f" ({variable} is set and not used)" if os.environ.get(variable) else ""
+    return {"memory": "built in", "sqlite": sqlite3.sqlite_version, **server_states()}

@@ -38,7 +38,7 @@ class RedisCluster(Redis):
         count = self.masters + self.replicas
         for number in range(count):
             self._node(f"node-{number}", *self._cluster_options())
-        self.url = f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self._founded = False
 
     @staticmethod

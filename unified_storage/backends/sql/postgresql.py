@@ -168,6 +168,9 @@ class PostgreSQLDriver:
             "default_transaction_isolation": "read committed",
             "TimeZone": "UTC",
             "jit": "off",  # compiling takes longer than what we ask for
+            # Every walk has an index in its order; before the first ANALYZE the planner would rather sort it all.
+            "enable_sort": "off",
+            "enable_bitmapscan": "off",
         }
         settings |= {"application_name": "unified-storage"} | server.arguments["server_settings"]
         self._arguments = server.arguments | {"server_settings": settings}

@@ -26,6 +26,7 @@ from unified_storage.opening import backend_names, create_storage, open_storage,
 from unified_storage.record import DELETE, REPLACE
 
 if TYPE_CHECKING:
+    from unified_storage.instances import RedisInstance, register_redis_instance
     from unified_storage.portal import Portal
     from unified_storage.transactions import Transaction
 
@@ -35,6 +36,7 @@ __all__ = [
     "IUnifiedStorage",
     "Page",
     "Portal",
+    "RedisInstance",
     "StorageAlreadyExistsError",
     "StorageCapacityError",
     "StorageClosedError",
@@ -56,10 +58,16 @@ __all__ = [
     "log_id",
     "open_storage",
     "register_backend",
+    "register_redis_instance",
 ]
 
-_LATE = {"Portal": "unified_storage.portal", "Transaction": "unified_storage.transactions"}
-"""What needs asyncio, which is half of what importing this package would cost: loaded when it is asked for."""
+_LATE = {
+    "Portal": "unified_storage.portal",
+    "RedisInstance": "unified_storage.instances",
+    "Transaction": "unified_storage.transactions",
+    "register_redis_instance": "unified_storage.instances",
+}
+"""What few need, or what needs asyncio, half of what importing this package would cost: loaded when asked for."""
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,10 @@ Factory = Callable[..., IUnifiedStorage]
 _BACKENDS = {  # scheme: module, factory, extra to install
     "memory": ("unified_storage.backends.memory", "open_memory", ""),
     "sqlite": ("unified_storage.backends.sql.sqlite", "open_sqlite", ""),
+    "redis": ("unified_storage.backends.redis.storage", "open_redis", "redis"),
+    "rediss": ("unified_storage.backends.redis.storage", "open_redis", "redis"),
+    "redis+cluster": ("unified_storage.backends.redis.storage", "open_redis", "redis"),
+    "rediss+cluster": ("unified_storage.backends.redis.storage", "open_redis", "redis"),
     "postgresql": ("unified_storage.backends.sql.postgresql", "open_postgresql", "postgres"),
     "postgres": ("unified_storage.backends.sql.postgresql", "open_postgresql", "postgres"),
     "mysql": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
@@ -79,7 +83,7 @@ def open_storage(
     Args:
         url: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``, or the
             scheme of a registered backend. Options may stand in its query; keywords win.
-        instance_name: a registered shared client, instead of a URL.
+        instance_name: what :func:`unified_storage.register_redis_instance` registered; a URL wins.
         indexed: further indexed paths by record type, ``{"note": ["data.tag"]}``.
         clock: gives the time, aware; the only clock the storage uses.
         options: ``namespace``, ``pool_size``, ``connect_timeout`` and ``statement_timeout`` (seconds), and what
@@ -88,17 +92,23 @@ def open_storage(
         StorageConfigurationError: an unknown scheme, option or instance.
     """
     if url is None:
-        raise StorageConfigurationError(_no_url(instance_name))
-    parsed = parse_url(url)
+        parsed, defaults = _instance(instance_name)
+    else:
+        parsed = parse_url(url)
+        defaults = parsed.options
     return _factory(parsed.scheme)(
-        parsed, indexed=indexed_paths(indexed), clock=clock or utc_now, **{**parsed.options, **options}
+        parsed, indexed=indexed_paths(indexed), clock=clock or utc_now, **{**defaults, **options}
     )
 
 
-def _no_url(instance_name: str | None) -> str:
-    if instance_name is None:
-        return "give a URL, such as sqlite:///sessions.db"
-    return f"no instance {instance_name!r} is registered; known: none"
+def _instance(name: str | None) -> tuple[StorageURL, dict[str, Any]]:
+    """The URL of a registered instance, and options that hand its client over."""
+    from unified_storage.instances import named_instance  # here: it needs this module
+
+    if name is None:
+        raise StorageConfigurationError("give a URL, such as sqlite:///sessions.db")
+    instance = named_instance(name)
+    return instance.url, {**instance.options, "client": instance.client}
 
 
 def create_storage(type_name: str, config: Mapping[str, Any] | None = None) -> IUnifiedStorage:
@@ -142,7 +152,8 @@ def _factory(scheme: str) -> Factory:
     if scheme in _registered:
         return _registered[scheme]
     if scheme in _BACKENDS:
-        return _imported(scheme, *_BACKENDS[scheme])
+        factory: Factory = imported(scheme, *_BACKENDS[scheme])
+        return factory
     for point in _installed():
         if point.name == scheme:
             return point.load()  # type: ignore[no-any-return]  # the group's contract
@@ -152,12 +163,12 @@ def _factory(scheme: str) -> Factory:
     )
 
 
-def _imported(scheme: str, module: str, name: str, extra: str) -> Factory:
+def imported(scheme: str, module: str, name: str, extra: str) -> Any:
+    """What *module* calls *name*, or ``ImportError`` saying what to install."""
     try:
-        factory: Factory = getattr(import_module(module), name)
+        return getattr(import_module(module), name)
     except ImportError as error:
         raise ImportError(f"pip install 'unified-storage[{extra}]' for {scheme}://") from error
-    return factory
 
 
 def indexed_paths(further: Mapping[str, Iterable[str]] | None) -> Indexed:

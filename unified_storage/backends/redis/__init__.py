@@ -1,0 +1,1 @@
+"""Redis: one node, or a cluster with every record and its logs in one slot."""

@@ -1,0 +1,117 @@
+"""One connection to one node, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import RedisError, ResponseError
+
+from unified_storage.backends.redis.errors import NotSent
+from unified_storage.backends.redis.settings import Address, Settings
+
+Command = Sequence[str | bytes | int | float]
+_RECENT = 0.05
+"""Seconds for which a connection that just answered is taken to be alive."""
+
+
+class Line:
+    """A connection of redis-py, whose streams we read: which kind of end it came to decides what may be sent again."""
+
+    def __init__(self, address: Address, settings: Settings) -> None:
+        self._address = address
+        self._used_at = 0.0
+        kind = SSLConnection if settings.is_secure else Connection
+        # No time-outs of its own: whoever uses the line limits the time, and learns what was reached by then.
+        self._connection: Any = kind(
+            host=address.host,
+            port=address.port,
+            protocol=2,
+            driver_info=None,
+            socket_timeout=None,
+            socket_connect_timeout=settings.connect_timeout,
+            **settings.driver,
+        )
+
+    def packed(self, commands: Sequence[Command]) -> bytes:
+        """*commands* as they go over the wire."""
+        return b"".join(self._connection.pack_commands(commands))
+
+    async def connect(self, timeout: float) -> None:
+        """Be connected, with nothing left unread; ``NotSent`` after *timeout* seconds or when it is refused."""
+        if await self._is_usable():
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self.hang_up()
+                await self._connection.connect()
+        except (RedisError, OSError) as error:
+            self.cut()
+            raise NotSent(f"no connection to Redis at {self._address}: {error}") from error
+        except BaseException:
+            self.cut()
+            raise
+
+    async def _is_usable(self) -> bool:
+        connection = self._connection
+        if not connection.is_connected:
+            return False
+        if time.monotonic() - self._used_at > _RECENT:
+            # A server that hung up meanwhile is noticed by the loop, which may not have come round to it. Noticed
+            # here it costs a new connection; noticed after sending, nobody knows what was executed.
+            await asyncio.sleep(0)
+        reader, writer = connection._reader, connection._writer
+        spoiled = reader.at_eof() or reader.exception() is not None or reader._buffer or writer.is_closing()
+        return not spoiled
+
+    async def send(self, packed: Sequence[bytes]) -> None:
+        await self._connection.send_packed_command(packed, check_health=False)
+
+    async def answer(self) -> Any:
+        """The next answer; an error that the server answers with is returned."""
+        try:
+            answer = await self._connection.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            answer = error
+        except RedisError as error:
+            if not error.status_code or error.status_code == "ERR":  # the line ended, or was refused as one too many
+                raise
+            answer = error
+        self._used_at = time.monotonic()
+        return answer
+
+    async def hang_up(self) -> None:
+        """End the connection in an orderly way; connecting again is possible."""
+        await self._connection.disconnect()
+
+    def cut(self) -> asyncio.WriteTransport | None:
+        """End the connection at once; on another thread than the loop's only while the loop does not run.
+
+        Returns:
+            What the loop has still to close, at its next turn.
+        """
+        writer, connection = self._connection._writer, self._connection
+        connection._parser.on_disconnect()
+        connection._writer = connection._reader = None
+        if writer is None:
+            return None
+        with suppress(RuntimeError):  # the loop is closed
+            writer.transport.abort()
+        transport: asyncio.WriteTransport = writer.transport
+        return transport
+
+
+def close_for(loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport) -> None:
+    """Close the socket of a transport whose *loop* was closed before it could do so."""
+    assert loop.is_closed()
+    secured = getattr(transport, "_ssl_protocol", None)
+    inner = transport if secured is None else secured._transport
+    # There is no public way: every other one asks the closed loop for a turn.
+    finish = getattr(inner, "_call_connection_lost", None)
+    if finish is not None:
+        with suppress(RuntimeError, AttributeError):  # whoever waited on that loop cannot be woken any more
+            finish(None)

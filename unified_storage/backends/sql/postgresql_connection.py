@@ -170,6 +170,11 @@ class PostgreSQLConnection:
             if self.is_open:
                 raise
             raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
+        except asyncpg.OutdatedSchemaCacheError:
+            raise
+        except asyncpg.InternalClientError as error:  # said where the server went away between two messages of its own
+            self.terminate()
+            raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
         except asyncio.CancelledError:
             self._was_interrupted = True
             raise

@@ -1,5 +1,10 @@
 # Everything runs in .venv, made from the first python3 (>= 3.11) found and the hashed lock in requirements/.
 # A second run installs nothing; a changed lock or pyproject.toml installs again.
+#
+# Tests of servers run on what TEST_POSTGRES_URL, TEST_MYSQL_URL, TEST_REDIS_URL and TEST_REDIS_CLUSTER_URL name, else
+# on private servers that they start and stop themselves; the first lines of a run say which. REQUIRE_ENGINES=all
+# (or names with commas between) ends a run that would leave one out. More than one smoke test per server is marked
+# `servers`: `make test` leaves that out.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,7 +28,7 @@ DEV := .venv/.dev-installed
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test static stress format format-check lint types floors lock clean
+.PHONY: help demo test check after-test static stress format format-check lint types floors lock services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +36,14 @@ help: ## this list
 demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## migrate the sample sessions to SQLite and show them
 	@$(PY) examples/demo.py
 
-test: $(DEV) ## the tests, without the long ones (under 5 minutes)
-	UNIFIED_STORAGE_SCALE=$(SCALE_TEST) $(PYTEST) $(SPREAD) -m "not stress" $(ARGS)
+test: $(DEV) ## memory, SQLite, and a smoke of every server found (under 5 minutes)
+	UNIFIED_STORAGE_SCALE=$(SCALE_TEST) $(PYTEST) $(SPREAD) -m "not stress and not servers" $(ARGS)
 
-check: static ## format, lint, types, floors, and every test with a tenth of the full counts
+check: static ## format, lint, types, floors, and every test on every engine with a tenth of the full counts
 	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(PYTEST) $(SPREAD) $(ARGS)
 
 after-test: static # what `make check` does and `make test` has not done yet
-	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(PYTEST) $(SPREAD) -m stress $(ARGS)
+	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(PYTEST) $(SPREAD) -m "stress or servers" $(ARGS)
 
 stress: $(DEV) ## the full counts; goes on where it stopped (FRESH=1 begins again), report in .stress/
 	$(if $(FRESH),rm -rf .stress)
@@ -70,7 +75,10 @@ lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer ver
 	$(COMPILE) --group build --constraints requirements/lock.txt --output-file requirements/base.txt
 	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
 
-clean: ## remove caches and build results (.venv and .stress stay)
+services: $(DEV) ## start private servers that stay until `scripts/services stop`; more: scripts/services --help
+	@scripts/services start
+
+clean: ## remove caches and build results (.venv, .stress and .services stay)
 	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 

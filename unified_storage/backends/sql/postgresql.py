@@ -48,6 +48,7 @@ _WHOLE_NUMBERS = {
     "max_cacheable_statement_size": 65536,
 }
 _SERVER_SETTINGS = ("application_name", "search_path")
+_ESCAPE = "in the user name or password of a URL, write : / @ as %3A %2F %40"
 _SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -88,6 +89,8 @@ def server_of(url: StorageURL, options: dict[str, Any]) -> Server:
         StorageConfigurationError: a port or an option that is no such thing. The URL itself is not shown.
     """
     location, _, database = url.location.partition("/")
+    if "@" in database:  # the end of a password that has a slash in it
+        raise StorageConfigurationError(_ESCAPE)
     login, _, addresses = location.rpartition("@")
     user, _, password = login.partition(":")
     hosts = _hosts(str(options.pop("host", "") or unquote(addresses)), options.pop("port", None))
@@ -120,9 +123,7 @@ def _host(address: str, port: Any) -> tuple[str, int]:
     try:
         return host, int(own_port or port or _PORT)
     except ValueError:
-        raise StorageConfigurationError(
-            "the URL has a port that is no number; in a user name or password write : / @ as %3A %2F %40"
-        ) from None
+        raise StorageConfigurationError(f"the port of a PostgreSQL server is no number: {_ESCAPE}") from None
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -187,5 +187,6 @@ class PostgreSQLConnection:
             self.asyncpg.terminate()
         elif self.is_open:
             sever(self._transport)
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.asyncpg.terminate()
+            if self.is_open:  # over TLS it learns of it by its loop
+                with contextlib.suppress(RuntimeError):
+                    self.asyncpg.terminate()

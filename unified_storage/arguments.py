@@ -15,7 +15,11 @@ Place = str | tuple[str, str]
 
 
 def check_version(expected: int | None, found: int, id: str) -> None:
-    """Raise ``StorageConflictError`` unless *found* (0 = not there) is *expected*, or nothing is expected."""
+    """Raise ``StorageConflictError`` unless *found* (0 = not there) is *expected*, or nothing is expected.
+
+    What can be no version at all is a ``StorageValidationError``.
+    """
+    check_expected(expected)
     if expected is None or expected == found:
         return
     raise StorageConflictError(
@@ -69,3 +73,11 @@ def checked_place(after: Place | None) -> Place | None:
     if not isinstance(after, tuple) or len(after) != 2:
         raise StorageValidationError("after is an id or (id, type)", details={"path": "after"})
     return (checked_id(after[0], "after"), checked_type(after[1], "after"))
+
+
+def behind(after: Place | None) -> tuple[str, str]:
+    """The checked ``(id, type)`` behind which a walk goes on; below every key for None."""
+    place = checked_place(after)
+    if place is None:
+        return ("", "")
+    return (place + "\0", "") if isinstance(place, str) else place  # no id has a control character

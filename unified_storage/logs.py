@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
 from unified_storage.arguments import check_count
-from unified_storage.errors import StorageAlreadyExistsError, StorageNotFoundError, StorageValidationError
+from unified_storage.errors import (
+    StorageAlreadyExistsError,
+    StorageIntegrityError,
+    StorageNotFoundError,
+    StorageValidationError,
+)
 from unified_storage.record import MAX_ID_BYTES, checked_id, checked_time, checked_type, is_system
-from unified_storage.values import encode
+from unified_storage.times import moment
+from unified_storage.values import decode, encode
 
 MAX_KEY_BYTES = 255
 MAX_LOG_ID_BYTES = 2 * MAX_ID_BYTES + 1
@@ -34,6 +41,39 @@ class LogName:
         """The one spelling of this log's id."""
         return log_id(self.name, self.owner_id, self.owner_type)
 
+    @property
+    def owner_key(self) -> tuple[str, str]:
+        """The owner's ``(id, type)``."""
+        return (self.owner_id, self.owner_type)
+
+    def is_listed(self, prefix: str) -> bool:
+        """Whether ``logs(prefix)`` shows this log, given that its owner lives."""
+        return self.log_id.startswith(prefix) and (names_system_logs(prefix) or not is_system(self.owner_type))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry of a log: its body as it was encoded, its time in microseconds."""
+
+    seq: int
+    key: str | None
+    created_at: int
+    body: str
+
+    def handed_out(self) -> dict[str, Any]:
+        """The entry for the caller, a copy each time.
+
+        Raises:
+            StorageIntegrityError: its body cannot be read; ``details["seq"]`` says which.
+        """
+        try:
+            body = decode(self.body)
+        except StorageIntegrityError as error:
+            raise StorageIntegrityError(
+                f"entry {self.seq} of a log is unreadable: {error.message}", details={"seq": self.seq}, cause=error
+            ) from error
+        return {"seq": self.seq, "key": self.key, "created_at": moment(self.created_at), "body": body}
+
 
 @dataclass(frozen=True, slots=True)
 class EntryDraft:
@@ -43,6 +83,15 @@ class EntryDraft:
     key: str | None
     created_at: int | None
     seq: int | None = None
+
+    def stored(self, seq: int, otherwise: int) -> StoredEntry:
+        """The entry under its number; without a time of its own it has that of *otherwise*."""
+        return StoredEntry(seq, self.key, otherwise if self.created_at is None else self.created_at, self.body)
+
+
+def info_of(last_seq: int, entries: Sequence[StoredEntry]) -> dict[str, Any]:
+    """What ``log_info`` says of a log that gave *last_seq* as its last number and has *entries*."""
+    return {"first_seq": entries[0].seq if entries else None, "last_seq": last_seq, "count": len(entries)}
 
 
 def log_id(name: str, owner_id: str, owner_type: str = _OWNER_OF_A_PLAIN_LOG) -> str:
@@ -132,6 +181,11 @@ class RestoredLog:
     last_seq: int
     entries: list[EntryDraft]
 
+    @property
+    def stored(self) -> list[StoredEntry]:
+        """The entries as they are stored."""
+        return [draft.stored(draft.seq or 0, 0) for draft in self.entries]  # both are there: it was checked
+
 
 def checked_log(log: Mapping[str, Any]) -> RestoredLog:
     """A log to restore: numbers rise, none is above ``last_seq``, keys are unique."""
@@ -166,6 +220,19 @@ class ReadRange:
     last: int | None
     limit: int | None
 
+    def of(self, entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
+        """The part of a whole log, whose numbers rise, that a ``read`` hands out."""
+        start = bisect_right(entries, self.after, key=_seq)
+        end = len(entries) if self.before is None else bisect_left(entries, self.before, key=_seq)
+        found = entries[start:end]
+        if self.since is not None:
+            found = [entry for entry in found if entry.created_at >= self.since]
+        return found[: self.limit] if self.last is None else found[max(0, len(found) - self.last) :]
+
+
+def _seq(entry: StoredEntry) -> int:
+    return entry.seq
+
 
 def checked_range(
     after: int, before: int | None, since: datetime | None, last: int | None, limit: int | None
@@ -191,6 +258,15 @@ def no_owner(name: LogName) -> StorageNotFoundError:
         f"no record {name.owner_id!r} of type {name.owner_type!r} owns the log {name.name!r}",
         details={"id": name.owner_id, "type": name.owner_type, "log_id": name.log_id},
     )
+
+
+def check_owners(
+    logs: Iterable[RestoredLog], restored: Container[tuple[str, str]], living: Callable[[tuple[str, str]], object]
+) -> None:
+    """Raise ``StorageNotFoundError`` unless the owner of every log is among the *restored*, or *living* finds it."""
+    for log in logs:
+        if log.owner.owner_key not in restored and living(log.owner.owner_key) is None:
+            raise no_owner(log.owner)
 
 
 def duplicate_key(name: LogName, key: str | None) -> StorageAlreadyExistsError:

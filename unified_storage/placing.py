@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from unified_storage.arguments import check_expected, check_version
 from unified_storage.interface import OnDuplicate
-from unified_storage.logs import EntryDraft, LogName, duplicate_key
+from unified_storage.logs import (
+    EntryDraft,
+    LogName,
+    StoredEntry,
+    check_append,
+    checked_entries,
+    duplicate_key,
+    no_owner,
+    parse_log_id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +38,26 @@ class Placed:
     """How many of the oldest go then, new ones among them."""
     is_retry: bool
     """Every key was there already: ``expected_version`` is not applied."""
+    changes: bool
+    """Whether anything is written; if not, the owner stays as it is, and no log begins."""
 
     @property
     def left(self) -> int:
         """Entries in the end."""
         return self.count - self.dropped
 
-    @property
-    def changes(self) -> bool:
-        """Whether anything is written at all; else the owner stays as it is, and no log begins."""
-        return bool(self.fresh or self.replaced or self.dropped)
+    def applied_to(self, entries: Sequence[StoredEntry], now: int) -> list[StoredEntry]:
+        """The entries of the log afterwards, for a backend that holds a log whole.
+
+        Args:
+            entries: those that were there, oldest first.
+            now: microseconds, for new entries without a time of their own.
+        """
+        kept = [
+            self.replaced[entry.seq].stored(entry.seq, entry.created_at) if entry.seq in self.replaced else entry
+            for entry in entries
+        ]
+        return [*kept, *(draft.stored(seq, now) for seq, draft in self.fresh.items())][self.dropped :]
 
 
 def placed(
@@ -48,12 +69,14 @@ def placed(
     *,
     on_duplicate: OnDuplicate = "error",
     keep_last: int | None = None,
+    rewrites: bool = False,
 ) -> Placed:
-    """Where *drafts* go in a log that has *count* entries; a ``rewrite`` is one into a log that has none.
+    """Where *drafts* go in a log that has *count* entries.
 
     Args:
         known: the numbers of the keys that are present, at least of those that the drafts have.
         last_seq: the highest number that the log ever gave, 0 for a new one.
+        rewrites: all that was there goes, so its keys are free; what is left are the drafts.
     Raises:
         StorageAlreadyExistsError: a key is present, or twice among the drafts, and *on_duplicate* is ``error``.
     """
@@ -61,6 +84,7 @@ def placed(
     fresh: dict[int, EntryDraft] = {}
     replaced: dict[int, EntryDraft] = {}
     present: dict[str, int] = {}
+    known = {} if rewrites else known
     for draft in drafts:
         seq = None if draft.key is None else present.get(draft.key, known.get(draft.key))
         if seq is None:
@@ -74,15 +98,17 @@ def placed(
             target = fresh if seq in fresh else replaced
             target[seq] = _over(target.get(seq), draft)
         numbers.append(seq)
-    count += len(fresh)
+    most = len(fresh) if rewrites else keep_last
+    dropped = 0 if most is None else max(0, count + len(fresh) - most)
     return Placed(
         numbers,
         fresh,
         replaced,
         last_seq=last_seq + len(fresh),
-        count=count,
-        dropped=0 if keep_last is None else max(0, count - keep_last),
-        is_retry=bool(drafts) and all(draft.key is not None and draft.key in known for draft in drafts),
+        count=count + len(fresh),
+        dropped=dropped,
+        is_retry=bool(drafts) and not fresh,
+        changes=rewrites or bool(fresh or replaced or dropped),
     )
 
 
@@ -91,3 +117,64 @@ def _over(earlier: EntryDraft | None, draft: EntryDraft) -> EntryDraft:
     if earlier is None or draft.created_at is not None:
         return draft
     return replace(draft, created_at=earlier.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What ``append`` or ``rewrite`` was given, checked."""
+
+    name: LogName
+    drafts: list[EntryDraft]
+    expected_version: int | None
+    on_duplicate: OnDuplicate = "error"
+    keep_last: int | None = None
+    rewrites: bool = False
+
+    def placed(self, known: Mapping[str, int], last_seq: int, count: int, version: int | None) -> Placed:
+        """Where the drafts go in a log that has *count* entries; a ``rewrite`` drops all of those.
+
+        Args:
+            known: the numbers of the keys that are present, at least of those that the drafts have.
+            last_seq: the highest number that the log ever gave, 0 for a new one.
+            version: of the owner; None where it is not there.
+        Raises:
+            StorageNotFoundError: nobody owns the log.
+            StorageAlreadyExistsError: a key is present, or twice among the drafts, and that is an error.
+            StorageConflictError: the owner has another version than the expected one.
+        """
+        if version is None:
+            raise no_owner(self.name)
+        found = placed(
+            self.name,
+            self.drafts,
+            known,
+            last_seq,
+            count,
+            on_duplicate=self.on_duplicate,
+            keep_last=self.keep_last,
+            rewrites=self.rewrites,
+        )
+        if not found.is_retry:
+            check_version(self.expected_version, version, self.name.owner_id)
+        return found
+
+
+def checked_append(
+    log_id: str,
+    entries: Iterable[Mapping[str, Any]],
+    on_duplicate: OnDuplicate,
+    keep_last: int | None,
+    expected_version: int | None,
+) -> Append:
+    """The arguments of ``append``; ``StorageValidationError`` names what is wrong with them."""
+    name, drafts = parse_log_id(log_id), checked_entries(entries)
+    check_append(on_duplicate, keep_last)
+    check_expected(expected_version)
+    return Append(name, drafts, expected_version, on_duplicate, keep_last)
+
+
+def checked_rewrite(log_id: str, entries: Iterable[Mapping[str, Any]], expected_version: int | None) -> Append:
+    """The arguments of ``rewrite``."""
+    name, drafts = parse_log_id(log_id), checked_entries(entries)
+    check_expected(expected_version)
+    return Append(name, drafts, expected_version, rewrites=True)

@@ -73,6 +73,11 @@ class Draft:
     updated_at: int | None
     expires_at: int | None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its identity, ``(id, type)``."""
+        return (self.id, self.type)
+
     def decoded(self, part: str) -> dict[str, Any] | None:
         """A fresh ``data`` or ``metadata``."""
         text = self.data_text if part == "data" else self.metadata_text
@@ -91,12 +96,12 @@ class Draft:
             "expires_at": None if self.expires_at is None else moment(self.expires_at),
         }
 
-    def as_record(self, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
-        """The record as a filter sees it."""
-        return {
+    def as_record(self, version: int, created_at: int, updated_at: int, *, with_data: bool = True) -> dict[str, Any]:
+        """The record as it is handed out, and as a filter sees it; without data it is not even decoded."""
+        record = {
             "id": self.id,
             "type": self.type,
-            "data": self.decoded("data"),
+            "data": self.decoded("data") if with_data else None,
             "metadata": self.decoded("metadata"),
             "session_id": self.session_id,
             "thread_id": self.thread_id,
@@ -105,6 +110,9 @@ class Draft:
             "updated_at": moment(updated_at),
             "expires_at": None if self.expires_at is None else moment(self.expires_at),
         }
+        if not with_data:
+            del record["data"]
+        return record
 
 
 def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: bool = False) -> Draft:

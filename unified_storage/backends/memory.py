@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place
+from unified_storage.arguments import Place, behind, check_count, check_expected, checked_kind
 from unified_storage.backends.memory_tables import MemoryTables
 from unified_storage.clock import Clock
-from unified_storage.errors import StorageClosedError, StorageTransactionError
+from unified_storage.errors import StorageTransactionError
+from unified_storage.exclusive import Exclusive, Work
 from unified_storage.filters import parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import (
@@ -28,18 +29,10 @@ from unified_storage.interface import (
     Seqs,
     TransactionCall,
 )
-from unified_storage.logs import (
-    check_append,
-    checked_entries,
-    checked_log,
-    checked_range,
-    names_system_logs,
-    parse_log_id,
-)
+from unified_storage.logs import checked_log, checked_range, parse_log_id
 from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.placing import checked_append, checked_rewrite
 from unified_storage.record import checked_id, checked_record, checked_records
-from unified_storage.transactions import Holders, OuterTransaction
-from unified_storage.turns import Turns
 
 T = TypeVar("T")
 _LOG_IDS_A_BATCH = 1000
@@ -103,7 +96,7 @@ class _MemoryVerbs(IUnifiedStorage):
         with_data: bool = True,
     ) -> AsyncIterator[Records]:
         condition = parse_filters(filters)
-        place = checked_place(after)
+        place = behind(after)
         check_count("batch_size", batch_size, least=1)
         while True:
             start = place
@@ -136,10 +129,8 @@ class _MemoryVerbs(IUnifiedStorage):
         keep_last: int | None = None,
         expected_version: int | None = None,
     ) -> Seqs:
-        name, drafts = parse_log_id(log_id), checked_entries(entries)
-        check_append(on_duplicate, keep_last)
-        check_expected(expected_version)
-        return await self._run(lambda tables: tables.append(name, drafts, on_duplicate, keep_last, expected_version))
+        call = checked_append(log_id, entries, on_duplicate, keep_last, expected_version)
+        return await self._run(lambda tables: tables.append(call))
 
     async def pop(self, log_id: str) -> Entry | None:
         name = parse_log_id(log_id)
@@ -161,16 +152,15 @@ class _MemoryVerbs(IUnifiedStorage):
     async def rewrite(
         self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
     ) -> Seqs:
-        name, drafts = parse_log_id(log_id), checked_entries(entries)
-        check_expected(expected_version)
-        return await self._run(lambda tables: tables.rewrite(name, drafts, expected_version))
+        call = checked_rewrite(log_id, entries, expected_version)
+        return await self._run(lambda tables: tables.append(call))
 
     async def log_info(self, log_id: str) -> dict[str, Any] | None:
         name = parse_log_id(log_id)
         return await self._run(lambda tables: tables.log_info(name))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
-        ids = await self._run(lambda tables: tables.log_ids(prefix, names_system_logs(prefix)))
+        ids = await self._run(lambda tables: tables.log_ids(prefix))
         for place in range(0, len(ids), _LOG_IDS_A_BATCH):
             yield ids[place : place + _LOG_IDS_A_BATCH]
 
@@ -192,61 +182,34 @@ class MemoryStorage(_MemoryVerbs):
 
     def __init__(self, *, indexed: Indexed, clock: Clock, statement_timeout: float = 30) -> None:
         super().__init__(MemoryTables(clock), indexed, clock)
-        self._turns = Turns()
-        self._holders = Holders()
-        self._statement_timeout = statement_timeout
-        self._closed = False
+        self._exclusive = Exclusive(statement_timeout)
 
     async def _run(self, work: Callable[[MemoryTables], T]) -> T:
-        self._holders.check()
-        await self._take_turn(self._statement_timeout)
-        try:
-            result = work(self._tables)
-            self._tables.forget_undo()
-            return result
-        except BaseException:
-            self._tables.undo()
-            raise
-        finally:
-            self._turns.leave()
-
-    async def _take_turn(self, timeout: float) -> None:
-        self._check_open()
-        if not self._turns.take_now():
-            await self._turns.take(timeout)
-            if self._closed:
-                self._turns.leave()
-                self._check_open()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageClosedError("this storage was closed")
+        async with self._exclusive:
+            try:
+                result = work(self._tables)
+                self._tables.forget_undo()
+                return result
+            except BaseException:
+                self._tables.undo()
+                raise
 
     def transaction(
         self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
     ) -> TransactionCall:
-        return OuterTransaction(self._begin, self._holders, operations, timeout)
+        return self._exclusive.transaction(self._begin, operations, timeout)
 
-    async def _begin(self, timeout: float) -> _MemoryUnit:
-        await self._take_turn(timeout)
-        return _MemoryUnit(self._tables, self._turns, self.indexed, self.clock)
+    def _begin(self) -> Work:
+        inside = _MemoryInside(self._tables, self.indexed, self.clock)
+        return Work(inside, commit=self._tables.forget_undo, rollback=self._tables.undo)
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._tables = MemoryTables(self.clock)
+        self._exclusive.close()
+        self._tables = MemoryTables(self.clock)
 
 
-class _MemoryUnit(_MemoryVerbs):
-    """An open transaction: it has the turn until its end."""
-
-    def __init__(self, tables: MemoryTables, turns: Turns, indexed: Indexed, clock: Clock) -> None:
-        super().__init__(tables, indexed, clock)
-        self._turns = turns
-
-    @property
-    def verbs(self) -> IUnifiedStorage:
-        return self
+class _MemoryInside(_MemoryVerbs):
+    """The verbs of an open transaction."""
 
     async def _run(self, work: Callable[[MemoryTables], T]) -> T:
         return work(self._tables)
@@ -256,16 +219,8 @@ class _MemoryUnit(_MemoryVerbs):
     ) -> TransactionCall:
         raise StorageTransactionError("a transaction is joined through the object that its block was given")
 
-    async def commit(self) -> None:
-        self._tables.forget_undo()
-        self._turns.leave()
-
-    async def rollback(self) -> None:
-        self._tables.undo()
-        self._turns.leave()
-
     async def close(self) -> None:
-        await self.rollback()
+        raise StorageTransactionError("a transaction ends by leaving its block, not by close()")
 
 
 def open_memory(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> MemoryStorage:

@@ -202,7 +202,9 @@ def _stat(pid: int) -> tuple[str, str, str]:
     except OSError:
         return "", "0", ""
     fields = text.rpartition(")")[2].split()  # the name before may hold blanks and parentheses
-    return fields[0], fields[1], fields[19]
+    # a zombie with threads left is still ending, and has its files and ports
+    state = "ending" if fields[0] == "Z" and int(fields[17]) > 1 else fields[0]
+    return state, fields[1], fields[19]
 
 
 def _ps(*options: str) -> str:

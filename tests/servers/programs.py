@@ -149,11 +149,13 @@ def find(engine: Engine, state: Path, origins: Sequence[str] = ORIGINS) -> Progr
     raise MissingServer("; ".join(reasons) or "nowhere to look for it")
 
 
-def foresee(engine: Engine, state: Path) -> str:
+def foresee(engine: Engine, state: Path, origins: Sequence[str] = ORIGINS) -> str:
     """The version and origin of what `find` would take, without unpacking anything."""
     try:
-        found = find(engine, state, [INSTALLED, WHEEL])
+        found = find(engine, state, [origin for origin in origins if origin != PACKAGES])
     except MissingServer as reason:
+        if PACKAGES not in origins:
+            raise
         if missing := debian.not_possible():
             raise MissingServer(f"{reason}; {missing}") from None
         return "from Debian packages"

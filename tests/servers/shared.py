@@ -65,7 +65,7 @@ def record_of(kind: str) -> RecordFile:
 
 def foresee(kind: str) -> str:
     """What a start would take, without starting it: "7.0.15 installed"; MissingServer when there is nothing."""
-    return programs.foresee(KINDS[kind].engine, state_folder()) + KINDS[kind].remark
+    return programs.foresee(KINDS[kind].engine, state_folder(), origins()) + KINDS[kind].remark
 
 
 def start_private(kind: str) -> Server:
@@ -94,6 +94,7 @@ def join(kind: str, user: int | None) -> dict[str, Any]:
         if not record.alive:
             record.end()
             _started(kind, record)
+            record.write(users=[])
         users = {process.pid: process.began for process in record.users()}
         if user is None:
             record.write(kept=True)

@@ -15,7 +15,7 @@ from session_adapter.formats import Event
 from session_adapter.history import brought, edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, no_session, record_id
 from session_adapter.metadata import own_fields
-from session_adapter.reading import required_head, session_records
+from session_adapter.reading import ATTEMPTS, required_head, session_records
 from session_adapter.timestamps import Zone
 from unified_storage.arguments import check_count
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
@@ -148,7 +148,8 @@ class Events:
         with storage_failures("append to a session"):
             try:
                 plain = on_duplicate != "replace" and not has_runs
-                numbers = await appended(self._storage) if plain else await self._storage.atomically(noted)
+                storage = self._storage
+                numbers = await (appended(storage) if plain else storage.atomically(noted, attempts=ATTEMPTS))
             except StorageNotFoundError as error:
                 raise no_session(session) from error
         return numbers if several else numbers[0]
@@ -171,7 +172,7 @@ class Events:
             return await self._pop_behind(tx, head, await tx.read(log))
 
         with storage_failures("pop an event of a session"):
-            return await self._storage.atomically(withdrawn)
+            return await self._storage.atomically(withdrawn, attempts=ATTEMPTS)
 
     async def count(self, session: SessionId) -> int:
         """How many events ``read`` shows; 0 when there is no such session."""

@@ -16,6 +16,8 @@ BATCH = 100
 """Records whose histories are read in one go."""
 
 _TRIES = 3
+ATTEMPTS = 100
+"""How often a step is tried again when others change the same session at the same time."""
 
 
 async def session_record(storage: IUnifiedStorage, stored_id: str) -> Record | None:
@@ -63,7 +65,7 @@ async def _put_together(
     async def undisturbed(tx: IUnifiedStorage) -> None:
         await _settle(tx, await session_records(tx, moved), found)
 
-    await storage.atomically(undisturbed)
+    await storage.atomically(undisturbed, attempts=ATTEMPTS)
 
 
 async def _settle(

@@ -13,7 +13,7 @@ from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.history import edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, record_id
 from session_adapter.metadata import own_fields
-from session_adapter.reading import required_head
+from session_adapter.reading import ATTEMPTS, required_head
 from unified_storage.arguments import check_version
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
 from unified_storage.handed_in import kept
@@ -83,7 +83,7 @@ class Runs:
             return numbers
 
         with storage_failures("add runs to a session"):
-            numbers = await self._storage.atomically(added)
+            numbers = await self._storage.atomically(added, attempts=ATTEMPTS)
         return numbers if several else numbers[0]
 
     async def delete(self, session: SessionId, run_id: str, *, expected_version: int | None = None) -> None:
@@ -105,7 +105,7 @@ class Runs:
             await edited(tx, head, entries, left)
 
         with storage_failures("delete a run of a session"):
-            await self._storage.atomically(deleted)
+            await self._storage.atomically(deleted, attempts=ATTEMPTS)
 
 
 async def _added(tx: IUnifiedStorage, head: Record, runs: list[Run], expected_version: int | None) -> list[int]:

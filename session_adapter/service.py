@@ -9,7 +9,7 @@ from session_adapter.documents import rendered
 from session_adapter.errors import storage_failures
 from session_adapter.filters import session_filters
 from session_adapter.identity import SESSION, SessionId, no_session, record_id
-from session_adapter.reading import session_record, whole
+from session_adapter.reading import ATTEMPTS, session_record, whole
 from session_adapter.timestamps import Zone, zone_named
 from session_adapter.writing import Saving, save_session, update_session
 from unified_storage.arguments import check_count, check_expected, check_version
@@ -18,9 +18,6 @@ from unified_storage.handed_in import kept
 from unified_storage.interface import IUnifiedStorage, Record, Records
 
 Session = dict[str, Any]
-
-ATTEMPTS = 100
-"""How often a write is tried again when others change the same session at the same time."""
 
 
 @runtime_checkable

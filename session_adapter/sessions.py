@@ -12,9 +12,9 @@ from session_adapter.events import Events
 from session_adapter.filters import session_filters, session_order
 from session_adapter.identity import SESSION, SessionId, no_session, record_id, session_id_of, visible_id
 from session_adapter.metadata import users_metadata
-from session_adapter.reading import session_records
+from session_adapter.reading import ATTEMPTS, session_records
 from session_adapter.runs import Runs
-from session_adapter.service import ATTEMPTS, Session, SessionService
+from session_adapter.service import Session, SessionService
 from session_adapter.timestamps import Zone
 from session_adapter.writing import Saving, save_sessions
 from unified_storage.errors import StorageCapacityError, StorageValidationError

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from session_adapter import SessionStorageAdapter
-from unified_storage import IUnifiedStorage, open_storage
+from tests.places import EMBEDDED, SERVERS, engines, place_on
+from unified_storage import IUnifiedStorage
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +38,10 @@ def clean(fixtures_dir: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return files
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=engines(*EMBEDDED, *SERVERS))
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IUnifiedStorage]:
-    """An empty storage, of every kind that needs no server."""
-    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/sessions.db"
-    async with open_storage(url) as opened:
+    """An empty storage on every engine."""
+    async with place_on(request.param, tmp_path) as place, place.open() as opened:
         yield opened
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unified_storage.every_engine.places import Place, place_on
+from tests.places import Place, place_on
 
 
 @pytest.fixture

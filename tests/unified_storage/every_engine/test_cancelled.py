@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.unified_storage.every_engine.places import ON_DISK, Place, engines
+from tests.places import ON_DISK, Place, engines
 
 POOL = 5
 

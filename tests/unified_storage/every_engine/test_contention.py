@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.places import EMBEDDED, ON_DISK, SERVERS, Place, engines
 from tests.support import REPOSITORY
-from tests.unified_storage.every_engine.places import EMBEDDED, ON_DISK, SERVERS, Place, engines
 
 WRITERS = 64
 UPDATES = 500

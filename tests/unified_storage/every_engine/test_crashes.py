@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.engines import Server, fresh_namespace, private_server
-from tests.unified_storage.every_engine.places import SERVERS, engines
+from tests.places import SERVERS, engines
 from unified_storage import IUnifiedStorage, StorageConnectionError, StorageError, StorageTimeoutError, open_storage
 
 WRITERS = 12

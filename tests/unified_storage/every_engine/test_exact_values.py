@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unified_storage.every_engine.places import EMBEDDED, SERVERS, Place, engines
+from tests.places import EMBEDDED, SERVERS, Place, engines
 from tests.unified_storage.test_values import generated, generated_document, same
 from unified_storage import StorageCapacityError
 from unified_storage.values import MAX_ENCODED, encode

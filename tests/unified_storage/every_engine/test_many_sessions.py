@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.places import ON_DISK, Place, engines
 from tests.support import scaled
 from tests.unified_storage.every_engine.meters import metered_page
-from tests.unified_storage.every_engine.places import ON_DISK, Place, engines
 from unified_storage import IUnifiedStorage
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(3000)]

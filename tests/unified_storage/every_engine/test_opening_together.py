@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from tests.places import ON_DISK, SQL, Place, engines
 from tests.support import REPOSITORY
-from tests.unified_storage.every_engine.places import ON_DISK, SQL, Place, engines
 from unified_storage import StorageConfigurationError
 from unified_storage.backends.sql import schema
 from unified_storage.backends.sql.statements import Call

@@ -33,6 +33,7 @@ from unified_storage.record import is_system
 _CHUNK = 500
 _ALL = 1 << 62
 _MOST_MERGED = 50
+_MOST_CLAIMED = 1000
 _FEW = 10_000
 """Up to so many rows a filter's index is walked and sorted; beyond, the walk goes by identity."""
 
@@ -125,6 +126,8 @@ def in_order(
     store: Store, condition: Condition, start: Place | None, limit: int | None, with_data: bool
 ) -> Steps[tuple[Records, Place | None]]:
     """Up to *limit* matching records by ``(id, type)``; and where to go on, None at the end."""
+    if store.claims is not None:
+        yield from _claim_named(store, condition)
     selected = selection(store, condition)
     by_identity = yield from _walks_by_identity(store, selected, limit)
     order, hint = _identity_order(store, selected, by_identity)
@@ -142,6 +145,17 @@ def in_order(
         if len(rows) < wanted:
             return found, None
     return found, start
+
+
+def _claim_named(store: Store, condition: Condition) -> Steps[None]:
+    """Records that a filter names by their ids are claimed as if each had been loaded."""
+    for test in conjuncts(condition):
+        if isinstance(test, Test) and test.path == ("id",) and test.op in ("$eq", "$in"):
+            named = [test.value] if test.op == "$eq" else test.value
+            ids = {id for id in named if isinstance(id, str)}
+            if len(ids) <= _MOST_CLAIMED:
+                yield from records.claim_all(store, sorted(ids), sole_type(condition))
+            return
 
 
 def _wanted(selected: Selection, by_identity: bool, limit: int | None) -> int:

@@ -15,6 +15,8 @@ from unified_storage.record import Draft, checked_record, is_system, later, upda
 from unified_storage.times import moment
 from unified_storage.values import decode
 
+_CLAIMED_AT_ONCE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -123,6 +125,19 @@ def only_one(heads: Sequence[Head], now: int, *, named: bool = False) -> Head | 
             f"several types share the id {id!r}: say which", details={"id": id, "types": [head.type for head in living]}
         )
     return living[0] if living else None
+
+
+def claim_all(store: Store, ids: Sequence[str], type_name: str | None) -> Steps[None]:
+    """Hold several records, in the order given; those that are not there are noted."""
+    statements = store.statements
+    for start in range(0, len(ids), _CLAIMED_AT_ONCE):
+        named = ids[start : start + _CLAIMED_AT_ONCE]
+        rows = yield statements.heads_of(named) if type_name is None else statements.heads_of_type(named, type_name)
+        heads = [Head(*row) for row in rows]
+        for found in heads:
+            _claim(store, found.id, [found])
+        for id in {*named} - {found.id for found in heads}:
+            _missed(store, id, type_name)
 
 
 def _missed(store: Store, id: str, type_name: str | None) -> None:

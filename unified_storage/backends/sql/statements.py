@@ -57,6 +57,12 @@ class Statement:
         return Call(self.sql, [[row[name] for name in self.names] for row in given], many=True)
 
 
+def head_of(tables: Tables) -> list[sa.Column[Any]]:
+    """The columns of a record's head, in their order everywhere."""
+    r = tables.records.c
+    return [r.n, r.id, r.type, r.version, r.created_at, r.updated_at, r.expires_at]
+
+
 class Statements:
     """The statements of one store on one engine."""
 
@@ -90,7 +96,7 @@ class Statements:
     def _of_records(self, tables: Tables) -> None:
         records, documents = tables.records, tables.documents
         r, bind = records.c, sa.bindparam
-        head = [r.n, r.id, r.type, r.version, r.created_at, r.updated_at, r.expires_at]
+        head = head_of(tables)
         one = sa.select(*head).where(r.id == bind("id"), r.type == bind("type"))
         every = sa.select(*head).where(r.id == bind("id")).order_by(r.type)
         # What is about to be changed is locked where writers meet at rows; SQLite leaves that out.
@@ -252,6 +258,21 @@ class Statements:
     def _seqs_of_keys(self, named: Any) -> sa.Select[Any]:
         e = self._tables.entries.c
         return sa.select(e.key, e.seq).where(e.log == sa.bindparam("log"), e.key.in_(named))
+
+    def heads_of(self, ids: Sequence[str]) -> Call:
+        """The heads of every type of *ids*, for a change of them."""
+        return self._listed("heads_of", self._heads_of, ids)
+
+    def heads_of_type(self, ids: Sequence[str], type_name: str) -> Call:
+        """The heads of one type of *ids*, for a change of them."""
+        return self._listed("heads_of_type", self._heads_of_type, ids, type=type_name)
+
+    def _heads_of(self, named: Any) -> sa.Select[Any]:
+        r = self._tables.records.c
+        return sa.select(*head_of(self._tables)).where(r.id.in_(named)).order_by(r.id, r.type).with_for_update()
+
+    def _heads_of_type(self, named: Any) -> sa.Select[Any]:
+        return self._heads_of(named).where(self._tables.records.c.type == sa.bindparam("type"))
 
     def _listed(self, name: str, select: Callable[[Any], sa.Select[Any]], listed: Sequence[str], **values: Any) -> Call:
         # One statement for each power of two: a shorter list repeats its last element.

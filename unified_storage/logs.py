@@ -221,13 +221,20 @@ class ReadRange:
     limit: int | None
 
     def of(self, entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
-        """The part of a whole log, whose numbers rise, that a ``read`` hands out."""
+        """The part of a whole log, whose numbers rise, that a ``read`` hands out; the rest is not touched.
+
+        Only ``since`` has to look at every entry between the numbers: times need not rise.
+        """
         start = bisect_right(entries, self.after, key=_seq)
         end = len(entries) if self.before is None else bisect_left(entries, self.before, key=_seq)
-        found = entries[start:end]
         if self.since is not None:
-            found = [entry for entry in found if entry.created_at >= self.since]
-        return found[: self.limit] if self.last is None else found[max(0, len(found) - self.last) :]
+            entries = [entry for entry in entries[start:end] if entry.created_at >= self.since]
+            start, end = 0, len(entries)
+        if self.last is not None:
+            start = max(start, end - self.last)
+        if self.limit is not None:
+            end = min(end, start + self.limit)
+        return entries[start:end]
 
 
 def _seq(entry: StoredEntry) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageIntegrityError, StorageValidationError
 from unified_storage.filters import Condition, matches, visible
 from unified_storage.record import Draft, is_system, later
 
@@ -75,8 +75,20 @@ class StoredRecord:
         return [self, *(other for other in grouped if other.key != self.key and not is_system(other.draft.type))]
 
     def handed_out(self, with_data: bool = True) -> dict[str, Any]:
-        """The record for the caller, a copy each time."""
-        return self.draft.as_record(*self.stamps, with_data=with_data)
+        """The record for the caller, a copy each time.
+
+        Raises:
+            StorageIntegrityError: a text of it cannot be read; ``details`` say whose.
+        """
+        try:
+            return self.draft.as_record(*self.stamps, with_data=with_data)
+        except StorageIntegrityError as error:
+            id, type_name = self.key
+            raise StorageIntegrityError(
+                f"record {id!r} of type {type_name!r} is unreadable: {error.message}",
+                details={"id": id, "type": type_name},
+                cause=error,
+            ) from error
 
     def is_listed(self, condition: Condition) -> bool:
         """Whether a listing by *condition* shows this record, given that it lives."""

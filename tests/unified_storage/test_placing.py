@@ -4,9 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_storage import StorageAlreadyExistsError
-from unified_storage.logs import EntryDraft, LogName
-from unified_storage.placing import placed
+from unified_storage import (
+    StorageAlreadyExistsError,
+    StorageConflictError,
+    StorageNotFoundError,
+    StorageValidationError,
+)
+from unified_storage.logs import EntryDraft, LogName, StoredEntry
+from unified_storage.placing import checked_append, checked_rewrite, placed
 
 LOG = LogName("events", "session", "s")
 KEYS = st.sampled_from([None, "a", "b", "c", "d"])
@@ -99,17 +104,76 @@ def test_it_places_like_a_list_that_is_written_one_by_one(before, added, on_dupl
         elif on_duplicate == "replace":
             expected[same] = (expected[same][0], one.key, one.body)
         numbers.append(expected[len(expected) - 1 if same is None else same][0])
-    written = found.replaced | found.fresh
-    made = [(n, key, written[n].body if n in written else body) for n, key, body in log]
-    made += [(n, one.key, one.body) for n, one in found.fresh.items()]
+    made = found.applied_to([StoredEntry(number, key, 0, body) for number, key, body in log], now=5)
     kept = expected if keep_last is None else expected[max(0, len(expected) - keep_last) :]
     assert found.numbers == numbers
-    assert made == expected
-    assert (found.last_seq, found.count) == (len(expected), len(expected))
-    assert made[found.dropped :] == kept
-    assert found.left == len(kept)
+    assert [(entry.seq, entry.key, entry.body) for entry in made] == kept
+    assert all(entry.created_at == (0 if entry.seq <= len(log) else 5) for entry in made)
+    assert (found.last_seq, found.count, found.left) == (len(expected), len(expected), len(kept))
     assert found.changes == (expected != log or kept != log or (on_duplicate == "replace" and bool(drafts)))
 
 
 def _once(keys: list[str | None]) -> list[str | None]:
     return [key for place, key in enumerate(keys) if key is None or key not in keys[:place]]
+
+
+def test_a_rewrite_leaves_the_drafts_alone_and_numbers_go_on() -> None:
+    stored = [StoredEntry(3, "k", 0, "old"), StoredEntry(4, None, 0, "old")]
+    found = placed(LOG, [draft("new", "k"), draft("newer")], {"k": 3}, 6, 2, rewrites=True)
+    assert (found.numbers, found.last_seq, found.left, found.is_retry, found.changes) == ([7, 8], 8, 2, False, True)
+    assert found.applied_to(stored, now=5) == [StoredEntry(7, "k", 5, "new"), StoredEntry(8, None, 5, "newer")]
+
+
+def test_a_rewrite_with_nothing_empties_the_log_and_is_a_change_all_the_same() -> None:
+    found = placed(LOG, [], {"k": 3}, 6, 2, rewrites=True)
+    assert (found.numbers, found.last_seq, found.left, found.changes) == ([], 6, 0, True)
+    assert placed(LOG, [], {}, 0, 0, rewrites=True).changes
+
+
+def test_a_rewrite_with_one_key_twice_is_refused() -> None:
+    with pytest.raises(StorageAlreadyExistsError):
+        placed(LOG, [draft("x", "k"), draft("y", "k")], {}, 0, 0, rewrites=True)
+
+
+def test_an_append_without_an_owner_is_refused_before_anything_else() -> None:
+    for call in (
+        checked_append("events/s", [{"body": 1, "key": "k"}], "error", None, 7),
+        checked_rewrite(LOG.log_id, [], 7),
+    ):
+        with pytest.raises(StorageNotFoundError):
+            call.placed({"k": 1}, 1, 1, None)
+
+
+@pytest.mark.parametrize("on_duplicate", ["skip", "replace"])
+def test_an_honest_retry_is_not_asked_for_its_version(on_duplicate) -> None:
+    entries = [{"body": 1, "key": "k"}]
+    again = checked_append("events/s", entries, on_duplicate, None, 1)
+    assert again.placed({"k": 1}, 1, 1, version=2).numbers == [1]
+    with pytest.raises(StorageConflictError):
+        again.placed({}, 1, 1, version=2)
+    more = checked_append("events/s", [*entries, {"body": 2}], on_duplicate, None, 1)
+    with pytest.raises(StorageConflictError):
+        more.placed({"k": 1}, 1, 1, version=2)
+
+
+def test_a_rewrite_is_always_asked_for_its_version() -> None:
+    call = checked_rewrite("events/s", [{"body": 1, "key": "k"}], 1)
+    assert call.placed({"k": 1}, 1, 1, version=1).numbers == [2]
+    with pytest.raises(StorageConflictError) as conflict:
+        call.placed({"k": 1}, 1, 1, version=2)
+    assert (conflict.value.expected, conflict.value.found) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("log_id", "entries", "on_duplicate", "keep_last", "expected"),
+    [
+        ("events", [], "error", None, None),
+        ("events/s", [{}], "error", None, None),
+        ("events/s", [], "ignore", None, None),
+        ("events/s", [], "error", -1, None),
+        ("events/s", [], "error", None, "1"),
+    ],
+)
+def test_an_append_of_what_is_none_is_refused(log_id, entries, on_duplicate, keep_last, expected) -> None:
+    with pytest.raises(StorageValidationError):
+        checked_append(log_id, entries, on_duplicate, keep_last, expected)

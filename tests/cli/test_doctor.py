@@ -7,6 +7,7 @@ import asyncio
 from session_adapter import SessionStorageAdapter
 from tests.cli.running import run
 from unified_storage import open_storage
+from unified_storage.backends.sql.schema import STEPS
 
 
 def test_doctor_finds_nothing_wrong_with_a_copy(capsys, folder, url):
@@ -14,7 +15,7 @@ def test_doctor_finds_nothing_wrong_with_a_copy(capsys, folder, url):
     done = run(capsys, "doctor", url)
     assert done.code == 0
     assert "Nothing is wrong." in done.out
-    assert ["schema", "1"] in [line.split() for line in done.out.splitlines()]
+    assert ["schema", str(len(STEPS))] in [line.split() for line in done.out.splitlines()]
 
 
 def test_doctor_finds_and_mends_derived_metadata(capsys, folder, url):

@@ -16,7 +16,7 @@ import pytest
 
 from tests.namespaces import mysql_connection, postgresql_connection, redis_client
 from tests.servers import KINDS, MissingServer, ServerError, debian, programs, redis, server, shared
-from tests.servers.processes import PortTakenError, Process, free_port, launch, when_ready
+from tests.servers.processes import PortTakenError, Process, end, free_port, launch, when_ready
 from tests.servers.wire import redis_call
 from tests.support import REPOSITORY
 
@@ -253,7 +253,7 @@ def test_a_number_that_another_process_has_by_now_is_not_ended() -> None:
     another = subprocess.Popen(["sleep", "60"])
     try:
         Process(another.pid, "long ago").kill()
-        Process(another.pid, "long ago").end(signal.SIGTERM)
+        end([(Process(another.pid, "long ago"), signal.SIGTERM)])
         assert Process.of(another.pid).alive
     finally:
         another.kill()
@@ -264,7 +264,7 @@ def test_a_kill_takes_the_children_along(tmp_path: Path) -> None:
     folder = tmp_path.parent.parent if os.geteuid() else Path("/tmp")
     log = folder / f"children-{os.getpid()}.log"
     parent = launch(["/bin/sh", "-c", "sleep 60 & sleep 60 & wait"], log, {})
-    while len(family := parent._family()) < 3:
+    while len(family := parent.family()) < 3:
         pass
     parent.kill()
     assert not any(process.alive for process in family)

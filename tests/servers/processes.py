@@ -54,28 +54,34 @@ class Process:
     def alive(self) -> bool:
         return self.began != "" and _began(self.pid) == self.began
 
-    def end(self, with_signal: int, seconds: float = 15) -> None:
-        """Ask it to end, wait, and kill it when the time is over."""
-        if not self.alive:
-            return
-        family = self._family()
-        _send(self.pid, with_signal)
-        if not _gone(family, seconds):
-            self.kill()
-
     def kill(self) -> None:
         """SIGKILL for the process and all it started: none lives on with the data open."""
         if not self.alive:
             return
         _send(self.pid, signal.SIGSTOP)  # or it would see a child die and start another one
-        family = self._family()
+        family = self.family()
         for process in family:
             _send(process.pid, signal.SIGKILL)
         if not _gone(family, 15):
             raise ServerError(f"process {self.pid} survives SIGKILL")
 
-    def _family(self) -> list["Process"]:
+    def family(self) -> list["Process"]:
+        """The process and all it started."""
         return [self, *(Process.of(pid) for pid in _descendants(self.pid))]
+
+
+def end(processes: Sequence[tuple[Process, int]], seconds: float = 15) -> None:
+    """Send every process its signal, wait for all of them, and kill what is left when the time is over.
+
+    At once, since one may wait for what it hears from another: a master for its replicas.
+    """
+    living = [(process, number) for process, number in processes if process.alive]
+    families = [member for process, _ in living for member in process.family()]
+    for process, number in living:
+        _send(process.pid, number)
+    if not _gone(families, seconds):
+        for process, _ in living:
+            process.kill()
 
 
 def launch(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:

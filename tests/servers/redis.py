@@ -46,6 +46,8 @@ class RedisCluster(Redis):
         # its other port would be 10 000 above the first, which may be anybody's
         yield from ("--cluster-enabled", "yes", "--cluster-port", free_port())
         yield from ("--cluster-node-timeout", 2000, "--cluster-announce-ip", "127.0.0.1")
+        # a replica gets its copy at once, not after a wait for others that might want one too
+        yield from ("--repl-diskless-sync-delay", 0)
         # a new election may begin at once, not after a stay in the past
         yield from ("--cluster-replica-validity-factor", 0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.servers.processes import PortTakenError, Process, give_away, is_free, launch, run, when_ready
+from tests.servers.processes import PortTakenError, Process, end, give_away, is_free, launch, run, when_ready
 from tests.servers.programs import Programs
 
 START_SECONDS = 60
@@ -60,7 +60,7 @@ class Node:
 
     def stop(self) -> None:
         """End it as its owner would."""
-        self.process.end(self.stop_signal)
+        end([(self.process, self.stop_signal)])
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL, for every process of it."""
@@ -98,8 +98,7 @@ class Server:
         """Wait for what the nodes do together."""
 
     def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
+        end([(node.process, node.stop_signal) for node in self.nodes])
 
     def kill(self) -> None:
         for node in self.nodes:
@@ -183,8 +182,7 @@ class RecordFile:
     def end(self) -> None:
         """End its processes, and remove its data and this file; nothing happens when that is done already."""
         facts = self.read()
-        for process, stop_signal in _processes(facts):
-            process.end(stop_signal)
+        end(_processes(facts))
         if folder := facts.get("folder"):
             _remove(Path(folder))
         self.file.unlink(missing_ok=True)

@@ -44,16 +44,17 @@ class Witness:
             while state not in await self.states():  # noqa: ASYNC110 (the server tells nobody)
                 await asyncio.sleep(0.005)
 
-    async def terminate(self, pids: Iterable[int]) -> None:
+    async def terminate(self, pids: Iterable[int], *, wait: bool = True) -> None:
+        """End connections on the server; return when they are gone, unless told not to *wait*."""
         for pid in pids:
-            await self.connection.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+            await self.connection.execute("SELECT pg_terminate_backend($1, $2)", pid, 5000 if wait else 0)
 
 
 class Engines:
     """Makes engines that share the test's table of marks, and closes them."""
 
     def __init__(self, url: str, witness: Witness) -> None:
-        self._url = url
+        self.url = url
         self._witness = witness
         self._made: list[ServerEngine] = []
         self.table = witness.name.replace("-", "_")
@@ -67,11 +68,13 @@ class Engines:
             await engine.close()
         await self._witness.connection.execute(f"DROP TABLE {self.table}")
 
-    def __call__(self, *, pool_size: int = 3, statement_timeout: float = 30, **options: Any) -> ServerEngine:
+    def __call__(
+        self, *, pool_size: int = 3, statement_timeout: float = 30, connect_timeout: float = 10
+    ) -> ServerEngine:
         driver = PostgreSQLDriver(
-            server_of(parse_url(self._url), {"application_name": self._witness.name}), statement_timeout
+            server_of(parse_url(self.url), {"application_name": self._witness.name}), statement_timeout
         )
-        engine = ServerEngine(driver, pool_size=pool_size, connect_timeout=10, lock=self.table, **options)
+        engine = ServerEngine(driver, pool_size=pool_size, connect_timeout=connect_timeout, lock=self.table)
         self._made.append(engine)
         return engine
 

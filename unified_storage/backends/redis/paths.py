@@ -1,0 +1,142 @@
+"""The list of indexed paths that stands in a store: it grows at open, is filled in batches, and never shrinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unified_storage.backends.redis.client import RedisClient
+from unified_storage.backends.redis.partitions import Layout, escaped
+from unified_storage.backends.redis.rows import HEAD, WHOLE, Row, row_of
+from unified_storage.backends.redis.scripts import ADD_PATHS, FILL, FILLED, RECORDS
+from unified_storage.errors import StorageConfigurationError, StorageIntegrityError
+from unified_storage.filters import Path, parse_path, path_text, value_at
+from unified_storage.interface import Indexed
+from unified_storage.order_keys import index_key
+
+SCHEMA = 1
+_FILL_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The list as it was read last."""
+
+    generations: Sequence[int] = ()
+    """By partition: which list a writer has to know so that what it writes has every key."""
+    by_type: Mapping[str, Mapping[Path, bool]] = field(default_factory=dict)
+    """Every path, and whether all records have their key there: until then it must not be searched by."""
+    is_made: bool = False
+    """Whether the store has every partition's schema."""
+
+    def of(self, type_name: str) -> Mapping[Path, bool]:
+        return self.by_type.get(type_name, {})
+
+    def unfilled(self) -> list[tuple[str, Path]]:
+        return [(kind, path) for kind, paths in self.by_type.items() for path, filled in paths.items() if not filled]
+
+
+def _wanted(indexed: Indexed) -> dict[str, list[Path]]:
+    """The paths to be indexed: columns have sorted sets of their own, or none."""
+    return {kind: [path for path in sorted(paths) if len(path) > 1] for kind, paths in sorted(indexed.items())}
+
+
+async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Paths:
+    """The list of a store, an empty one where there is no store yet.
+
+    Raises:
+        StorageConfigurationError: the store has a later schema than this program knows.
+    """
+    asked: list[tuple[Any, ...]] = []
+    for partition in range(layout.partitions):
+        asked.append(("HMGET", layout.meta(partition), "schema", "generation"))
+        asked.append(("HGETALL", layout.key(partition, "paths")))
+    answers = await client.ask(asked, timeout=timeout)
+    generations, by_type, is_made = [], dict[str, dict[Path, bool]](), True
+    for (schema, generation), listed in zip(answers[::2], answers[1::2], strict=True):
+        _check_schema(schema)
+        is_made = is_made and schema is not None
+        generations.append(int(generation or 0))
+        for name, state in zip(listed[::2], listed[1::2], strict=True):
+            kind, _, path = name.decode("utf-8", "surrogatepass").partition(" ")
+            paths = by_type.setdefault(kind, {})
+            paths[parse_path(path)] = paths.get(parse_path(path), True) and state == b"filled"
+    return Paths(generations, by_type, is_made)
+
+
+def _check_schema(schema: bytes | None) -> None:
+    if schema is not None and int(schema) > SCHEMA:
+        raise StorageConfigurationError(
+            f"the store has schema version {int(schema)}, this program knows {SCHEMA}: upgrade unified-storage",
+            details={"found": int(schema), "known": SCHEMA},
+        )
+
+
+async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, timeout: float) -> Paths:
+    """The list of a store that has every path of *indexed*, filled; makes the store where there is none."""
+    paths = await read_paths(client, layout, timeout)
+    wanted = _wanted(indexed)
+    if not paths.is_made or any(set(each) - paths.of(kind).keys() for kind, each in wanted.items()):
+        await _add(client, layout, wanted, timeout)
+        paths = await read_paths(client, layout, timeout)
+    if unfilled := paths.unfilled():
+        for partition in range(layout.partitions):
+            for kind, path in unfilled:
+                await _fill(client, layout, partition, kind, path, timeout)
+        paths = await read_paths(client, layout, timeout)
+    return paths
+
+
+async def _add(client: RedisClient, layout: Layout, wanted: Mapping[str, Iterable[Path]], timeout: float) -> None:
+    named = [(kind, _written(path)) for kind, paths in wanted.items() for path in paths]
+    arguments = [SCHEMA, len(named), *(part for pair in named for part in pair)]
+    for partition in range(layout.partitions):
+        await client.run(ADD_PATHS, [layout.meta(partition)], arguments, timeout=timeout)
+
+
+def _written(path: Path) -> bytes:
+    return path_text(path).encode("utf-8", "surrogatepass")
+
+
+async def _fill(client: RedisClient, layout: Layout, partition: int, kind: str, path: Path, timeout: float) -> None:
+    """Give every record of a type in one partition its key at *path*, a few at a time."""
+    ids_key, place = layout.key(partition, f"i:{kind}"), b"-"
+    while True:
+        command = ("ZRANGE", ids_key, place, "+", "BYLEX", "LIMIT", 0, _FILL_AT_ONCE)
+        (ids,) = await client.ask([command], timeout=timeout)
+        keys = await _keys(client, layout.meta(partition), kind, path, ids, timeout)
+        if keys:
+            arguments = [kind, _written(path), len(keys), *(part for each in keys for part in each)]
+            await client.run(FILL, [layout.meta(partition)], arguments, timeout=timeout)
+        if len(ids) < _FILL_AT_ONCE:
+            break
+        place = b"(" + ids[-1]
+    field_name = kind.encode() + b" " + _written(path)
+    await client.run(FILLED, [layout.meta(partition)], [field_name], timeout=timeout)
+
+
+async def _keys(
+    client: RedisClient, meta: str, kind: str, path: Path, ids: Sequence[bytes], timeout: float
+) -> list[tuple[bytes, int, int, bytes]]:
+    """Id, incarnation, version when written, and key of those records that have a value at *path*."""
+    if not ids:
+        return []
+    with_data = path[0] == "data"
+    asked = [int(with_data), *(part for id in ids for part in (kind, id))]
+    found = await client.read_script(RECORDS, [meta], asked, timeout=timeout)
+    width = len(WHOLE if with_data else HEAD)
+    keys = []
+    for place, id in enumerate(ids):
+        key, row = _key((id.decode(), kind), found[place * width : (place + 1) * width], path)
+        if key is not None and row is not None:
+            keys.append((id, row.incarnation, row.written, escaped(key)))
+    return keys
+
+
+def _key(record: tuple[str, str], stored: Sequence[bytes | None], path: Path) -> tuple[bytes | None, Row | None]:
+    try:
+        row = row_of(record, stored)
+        return (None if row is None else index_key(value_at(row.handed_out(path[0] == "data"), path))[0]), row
+    except StorageIntegrityError:
+        return None, None  # who reads it is told so; the others are not to wait for it

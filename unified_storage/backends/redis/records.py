@@ -1,0 +1,151 @@
+"""Saving, loading, updating and deleting records, on what a transaction has read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from unified_storage.arguments import check_version
+from unified_storage.backends.redis.buffer import Buffer
+from unified_storage.backends.redis.partitions import TIME_LENGTH, time_text
+from unified_storage.backends.redis.rows import Key, Row, new_row
+from unified_storage.errors import StorageValidationError
+from unified_storage.interface import Record
+from unified_storage.record import Draft, checked_record, is_system, later, updated_record
+
+_GROUPED_BY = {"session": "g:s", "thread": "g:t"}
+
+
+async def found(buffer: Buffer, id: str, kind: str | None, *, with_data: bool = False) -> Row | None:
+    """The living record of an id; several types need a type."""
+    if kind is not None:
+        return await buffer.living((id, kind), with_data=with_data)
+    return only_one(await buffer.rows_of(id, with_data=with_data))
+
+
+def only_one(living: list[Row]) -> Row | None:
+    """The record where no type is named; several raise ``StorageValidationError``."""
+    if len(living) > 1:
+        id = living[0].id
+        raise StorageValidationError(
+            f"several types share the id {id!r}: say which", details={"id": id, "types": [row.type for row in living]}
+        )
+    return living[0] if living else None
+
+
+async def load(buffer: Buffer, id: str, kind: str | None) -> Record | None:
+    row = await found(buffer, id, kind, with_data=True)
+    return None if row is None else row.handed_out()
+
+
+async def save(buffer: Buffer, draft: Draft, expected_version: int | None = None) -> str:
+    stored = await _living_or_dropped(buffer, draft, expected_version)
+    now = buffer.now()
+    if stored is None:
+        created = now if draft.created_at is None else draft.created_at
+        buffer.put(new_row(draft, None, 1, created, now))
+    else:
+        updated = later(now, stored.updated_at)
+        buffer.put(new_row(draft, stored, stored.version + 1, stored.created_at, updated))
+    return draft.id
+
+
+async def save_all(buffer: Buffer, drafts: Iterable[Draft]) -> list[str]:
+    drafts = [*drafts]
+    await buffer.prepare((draft.id, draft.type) for draft in drafts)
+    return [await save(buffer, draft) for draft in drafts]
+
+
+async def _living_or_dropped(buffer: Buffer, draft: Draft, expected_version: int | None = None) -> Row | None:
+    """The living record of a draft's identity; one whose time is over goes, with its logs."""
+    key = (draft.id, draft.type)
+    stored = await buffer.row(key)
+    living = stored if stored is not None and stored.lives(buffer.now()) else None
+    check_version(expected_version, living.version if living else 0, draft.id)
+    if stored is not None and living is None:
+        buffer.drop(key)
+    return living
+
+
+async def restore(buffer: Buffer, drafts: Iterable[Draft]) -> None:
+    """Write records with their own times, over whatever is there."""
+    drafts = [*drafts]
+    await buffer.prepare((draft.id, draft.type) for draft in drafts)
+    for draft in drafts:
+        stored = await _living_or_dropped(buffer, draft)
+        created = buffer.now() if draft.created_at is None else draft.created_at
+        updated = created if draft.updated_at is None else draft.updated_at
+        buffer.put(new_row(draft, stored, stored.version + 1 if stored else 1, created, updated))
+
+
+async def update(
+    buffer: Buffer, id: str, updates: Mapping[str, Any], kind: str | None, expected_version: int | None
+) -> bool:
+    row = await found(buffer, id, kind, with_data=True)
+    check_version(expected_version, row.version if row else 0, id)
+    changed = updated_record(row.handed_out() if row else {}, updates)  # refuses what is wrong in any case
+    if row is None:
+        return False
+    draft = checked_record(changed)
+    buffer.put(new_row(draft, row, row.version + 1, row.created_at, later(buffer.now(), row.updated_at)))
+    return True
+
+
+async def delete(buffer: Buffer, id: str, kind: str | None, cascade: bool, expected_version: int | None) -> bool:
+    row = await found(buffer, id, kind)
+    check_version(expected_version, row.version if row else 0, id)
+    if row is None:
+        return False
+    if expected_version is not None:
+        buffer.heed_version(row.key)
+    if cascade:
+        for key in await grouped_under(buffer, row, range(buffer.store.layout.partitions)):
+            buffer.drop(key)
+    buffer.drop(row.key)
+    return True
+
+
+async def delete_all(buffer: Buffer, ids: Sequence[str], kind: str | None, cascade: bool) -> int:
+    if kind is None:
+        await buffer.prepare_ids(ids)
+    else:
+        await buffer.prepare((id, kind) for id in ids)
+    return sum([await delete(buffer, id, kind, cascade, None) for id in ids])
+
+
+async def grouped_under(buffer: Buffer, owner: Row, partitions: Iterable[int]) -> list[Key]:
+    """The records that a cascade takes along, also those whose time is over; no system records."""
+    grouping = _GROUPED_BY.get(owner.type)
+    if grouping is None:
+        return []
+    before = owner.id.encode() + b"\0"
+    layout = buffer.store.layout
+    answers = await buffer.store.ask(
+        [
+            ("ZRANGE", layout.key(partition, grouping), b"[" + before, b"(" + owner.id.encode() + b"\1", "BYLEX")
+            for partition in partitions
+        ]
+    )
+    members = (member[len(before) :].decode().split("\0") for answer in answers for member in answer)
+    stored = [(id, kind) for id, kind in members if not is_system(kind)]
+    await buffer.prepare(stored)
+    column = "session_id" if owner.type == "session" else "thread_id"
+    candidates = dict.fromkeys([*stored, *(key for key in buffer.written if not is_system(key[1]))])
+    rows = [await buffer.row(key) for key in candidates if key != owner.key]
+    return [row.key for row in rows if row is not None and getattr(row, column) == owner.id]
+
+
+async def purge(buffer: Buffer, partitions: Iterable[int]) -> int:
+    """Remove what has expired; how many went."""
+    layout, last = buffer.store.layout, b"[" + time_text(buffer.now()).encode() + b"\xff"
+    answers = await buffer.store.ask(
+        [("ZRANGE", layout.key(partition, "exp"), "-", last, "BYLEX") for partition in partitions]
+    )
+    members = (member[TIME_LENGTH:].decode().partition(":") for answer in answers for member in answer)
+    stored = [(id, kind) for kind, _, id in members]
+    await buffer.prepare(stored)
+    rows = [await buffer.row(key) for key in dict.fromkeys([*stored, *buffer.written])]
+    expired = [row.key for row in rows if row is not None and not row.lives(buffer.now())]
+    for key in expired:
+        buffer.drop(key)
+    return len(expired)

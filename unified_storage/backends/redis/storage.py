@@ -1,0 +1,355 @@
+"""A storage on Redis: one server or a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from unified_storage.arguments import check_expected, check_version, checked_kind
+from unified_storage.backends.redis import listing, logs, records
+from unified_storage.backends.redis.buffer import Buffer
+from unified_storage.backends.redis.client import RedisClient, opened_client
+from unified_storage.backends.redis.jobs import Job
+from unified_storage.backends.redis.partitions import Layout, key_prefix, time_text
+from unified_storage.backends.redis.paths import SCHEMA, prepared_paths
+from unified_storage.backends.redis.record_turns import RecordTurns
+from unified_storage.backends.redis.rows import Key, Row, row_of
+from unified_storage.backends.redis.scripts import PURGE
+from unified_storage.backends.redis.store import Patience, Store
+from unified_storage.backends.redis.transaction import RedisUnit
+from unified_storage.backends.redis.updates import Updates
+from unified_storage.backends.redis.verbs import RedisVerbs, SomeWalk, restore_all
+from unified_storage.backends.redis.walks import Found, Walk
+from unified_storage.clock import Clock
+from unified_storage.cursors import Cursor
+from unified_storage.errors import (
+    StorageClosedError,
+    StorageError,
+    StorageUnsupportedError,
+)
+from unified_storage.filters import Condition, parse_filters
+from unified_storage.handed_in import kept
+from unified_storage.interface import Entries, Filters, Ids, Indexed, Seqs, TransactionCall
+from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
+from unified_storage.opening import StorageURL, refuse_unknown
+from unified_storage.ordering import Order
+from unified_storage.placing import Append
+from unified_storage.record import Draft, checked_id, checked_record, checked_records
+from unified_storage.transactions import Holders, OuterTransaction
+from unified_storage.turns import Turns
+
+T = TypeVar("T")
+_PURGED_AT_ONCE = 500
+_WHOLE_LOG = ReadRange(0, None, None, None, None)
+
+
+def open_redis(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> RedisStorage:
+    """The storage of ``redis://host:port/db`` or ``redis+cluster://host:port,host:port``, with ``rediss`` over TLS.
+
+    Options: ``namespace``, ``pool_size`` (connections of an event loop to a node), ``connect_timeout`` and
+    ``statement_timeout`` (seconds), and what redis-py's connections take.
+    """
+    prefix = key_prefix(str(options.pop("namespace", "")))
+    client = opened_client(url, options)
+    refuse_unknown(options, url.scheme)
+    return RedisStorage(client, prefix, indexed=indexed, clock=clock)
+
+
+class RedisStorage(RedisVerbs):
+    """Every verb on Redis; what only one script has to decide takes one round trip."""
+
+    def __init__(self, client: RedisClient, prefix: str, *, indexed: Indexed, clock: Clock) -> None:
+        self.indexed = indexed
+        self.clock = clock
+        self._store = Store(client, Layout(prefix, client.partitions), clock, client.statement_timeout)
+        self._turns = RecordTurns()
+        self._updates = Updates(self._store, self._turns)
+        self._holders = Holders()
+        self._opening = Turns()
+        self._is_open = False
+        self._is_closed = False
+
+    # -- opening and closing -------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> RedisStorage:
+        await self._open()
+        return self
+
+    async def _open(self) -> None:
+        self._check_not_closed()
+        if self._is_open:
+            return
+        await self._opening.take(self._store.timeout)
+        try:
+            self._check_not_closed()
+            if not self._is_open:
+                store = self._store
+                store.paths = await prepared_paths(store.client, store.layout, self.indexed, store.timeout)
+                self._is_open = True
+        except BaseException:
+            await (
+                self._store.client.let_go()
+            )  # whoever could not open it does not know that there is something to close
+            raise
+        finally:
+            self._opening.leave()
+
+    def _check_not_closed(self) -> None:
+        if self._is_closed:
+            raise StorageClosedError("this storage was closed")
+
+    async def _ready(self) -> Store:
+        """The store, open; refused to a task that holds a transaction of it."""
+        self._holders.check()
+        if not self._is_open or self._is_closed:
+            await self._open()
+        return self._store
+
+    async def close(self) -> None:
+        self._holders.check()
+        if not self._is_closed:
+            self._is_closed = True
+            await self._store.client.close()
+
+    # -- reading and writing -------------------------------------------------------------------------------------
+
+    async def _buffered(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+        store = await self._ready()
+        patience = Patience(store.timeout)
+        while True:
+            buffer = Buffer(store)
+            result = await work(buffer)
+            if buffer.partition is None:
+                return result
+            reply = await store.commit(buffer.partition, buffer.job)
+            if reply[0] == b"done":
+                return result
+            await patience.pause()
+
+    async def _walk(
+        self, condition: Condition, order: Order, cursor: Cursor | None, wanted: int | None, with_data: bool
+    ) -> SomeWalk:
+        store = await self._ready()
+        return _Checked(await listing.walk(store, condition, order, cursor, wanted, with_data=with_data), self._ready)
+
+    async def count(self, filters: Filters | None = None) -> int:
+        condition = parse_filters(filters)
+        return await listing.count(await self._ready(), condition)
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
+        check_expected(expected_version)
+        draft = checked_record(data)
+        store = await self._ready()
+        await self._turns.give_way(draft.id)
+        partition, now = store.layout.of(draft.id), store.now()
+
+        def job() -> Job:
+            made = store.job(partition)
+            made.save(draft, store.index_keys(draft), now, expected=expected_version)
+            return made
+
+        reply = await store.commit(partition, job)
+        if reply[0] == b"version":
+            check_version(expected_version, reply[1], draft.id)
+        return draft.id
+
+    async def update(
+        self, id: str, updates: Mapping[str, Any], *, type: str | None = None, expected_version: int | None = None
+    ) -> bool:
+        checked_id(id)
+        check_expected(expected_version)
+        kind, updates = checked_kind(type), kept(updates, "updates")
+        await self._ready()
+        return await self._updates.update(id, kind, updates, expected_version)
+
+    async def batch_save(self, data_list: Iterable[Mapping[str, Any]]) -> Ids:
+        drafts = checked_records(data_list)
+        store = await self._ready()
+        partitions = {store.layout.of(draft.id) for draft in drafts}
+        if len(partitions) > 1:
+            raise StorageUnsupportedError("a Redis cluster cannot save records of several partitions in one step")
+        now = store.now()
+
+        def job() -> Job:
+            made = store.job(partition)
+            for draft in drafts:
+                made.save(draft, store.index_keys(draft), now)
+            return made
+
+        for partition in partitions:
+            await store.commit(partition, job)
+        return [draft.id for draft in drafts]
+
+    async def delete(
+        self, id: str, *, type: str | None = None, cascade: bool = False, expected_version: int | None = None
+    ) -> bool:
+        if cascade and self._store.layout.partitions > 1:
+            checked_id(id)
+            check_expected(expected_version)
+            await self._delete_grouped_elsewhere(id, checked_kind(type), expected_version)
+        return await super().delete(id, type=type, cascade=cascade, expected_version=expected_version)
+
+    async def _delete_grouped_elsewhere(self, id: str, kind: str | None, expected_version: int | None) -> None:
+        """Delete what is grouped under a record in other partitions than its own, one after the other.
+
+        The record itself goes last, so that the whole can be repeated.
+        """
+        owner = await self._buffered(lambda buffer: records.found(buffer, id, kind))
+        check_version(expected_version, owner.version if owner else 0, id)
+        if owner is None:
+            return
+        for partition in set(range(self._store.layout.partitions)) - {self._store.layout.of(id)}:
+
+            async def drop_grouped(buffer: Buffer, owner: Row = owner, partition: int = partition) -> None:
+                for key in await records.grouped_under(buffer, owner, [partition]):
+                    buffer.drop(key)
+
+            await self._buffered(drop_grouped)
+
+    # -- logs ----------------------------------------------------------------------------------------------------
+
+    async def _append(self, asked: Append) -> Seqs:
+        store, name = await self._ready(), asked.name
+        await self._turns.give_way(name.owner_id)
+        now = store.now()
+
+        def job() -> Job:
+            made = Job()
+            made.append(asked, now)
+            return made
+
+        reply = await store.commit(store.layout.of(name.owner_id), job)
+        match reply[0]:
+            case b"absent":
+                raise no_owner(name)
+            case b"duplicate":
+                raise duplicate_key(name, reply[1].decode())
+            case b"version":
+                check_version(asked.expected_version, reply[1], name.owner_id)
+        numbers: Seqs = reply[1]
+        return numbers
+
+    async def _entries(self, name: LogName, wanted: ReadRange) -> Entries:
+        return (await self._entries_of([name], wanted))[0]
+
+    async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
+        names = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        return dict(zip(names, await self._entries_of([*names.values()], _WHOLE_LOG), strict=True))
+
+    async def _entries_of(self, names: Sequence[LogName], wanted: ReadRange) -> list[Entries]:
+        store = await self._ready()
+        commands = [logs.reading(store, name, wanted) for name in names]
+        heads = [logs.head_command(store, name) for name in names]
+        answers = await store.ask([command for pair in zip(heads, commands, strict=True) for command in pair])
+        now = store.now()
+        found: list[Entries] = []
+        for name, head, entries in zip(names, answers[::2], answers[1::2], strict=True):
+            owner = row_of(name.owner_key, head)
+            living = owner is not None and owner.lives(now)
+            found.append([entry.handed_out() for entry in logs.entries_of(entries, wanted)] if living else [])
+        return found
+
+    async def log_info(self, log_id: str) -> dict[str, Any] | None:
+        name, store = parse_log_id(log_id), await self._ready()
+        (answer,) = await store.ask([logs.info_command(store, name)])
+        return logs.info_of(answer)
+
+    async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
+        place: bytes | None = None
+        while True:
+            store = await self._ready()
+            ids: Ids = []
+            if logs.can_begin_a_log_id(prefix):
+                ids, place = await logs.ids_after(store, prefix, place, self._living)
+            if ids:
+                yield ids
+            if place is None:
+                return
+
+    async def _living(self, keys: list[Key]) -> set[Key]:
+        now = self._store.now()
+        rows = await self._store.rows(keys, with_data=False)
+        return {row.key for row in rows if row is not None and row.lives(now)}
+
+    # -- together ------------------------------------------------------------------------------------------------
+
+    def transaction(
+        self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
+    ) -> TransactionCall:
+        return OuterTransaction(self._begin, self._holders, operations, timeout)
+
+    async def _begin(self, timeout: float) -> RedisUnit:
+        if not self._is_open or self._is_closed:
+            await self._open()
+        return RedisUnit(self._store, self._turns, self.indexed, self.clock)
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    async def _restored(self, drafts: Sequence[Draft], restored: Sequence[RestoredLog]) -> int:
+        if self._store.layout.partitions == 1:
+            return await super()._restored(drafts, restored)
+        among = {draft.key for draft in drafts}
+        await self._check_owners([log.owner for log in restored if log.owner.owner_key not in among])
+        written: list[Key] = []
+        try:
+            for part in _by_record(drafts, restored):
+                await self._buffered(lambda buffer: restore_all(buffer, *part))  # noqa: B023 (run at once)
+                written += {draft.key for draft in part[0]} | {log.owner.owner_key for log in part[1]}
+        except StorageError as error:
+            error.details["written"] = [list(key) for key in written]
+            raise
+        return len(drafts)
+
+    async def _check_owners(self, names: Sequence[LogName]) -> None:
+        await self._ready()
+        living = await self._living([*{name.owner_key for name in names}])
+        for name in names:
+            if name.owner_key not in living:
+                raise no_owner(name)
+
+    async def purge_expired(self) -> int:
+        store, gone = await self._ready(), 0
+        for partition in range(store.layout.partitions):
+            purged = _PURGED_AT_ONCE
+            while purged == _PURGED_AT_ONCE:
+                meta, now = store.layout.meta(partition), time_text(store.now())
+                purged = await store.client.run(PURGE, [meta], [now, _PURGED_AT_ONCE], timeout=store.timeout)
+                gone += purged
+        return gone
+
+    async def health_check(self) -> dict[str, Any]:
+        store = await self._ready()
+        begun = time.perf_counter()
+        await store.client.ping(store.timeout)
+        latency = round((time.perf_counter() - begun) * 1000, 3)
+        facts = await store.client.facts()
+        return {"status": "ok", "backend": "redis", "latency_ms": latency, "schema": SCHEMA, **facts}
+
+
+class _Checked:
+    """A walk that asks before each step whether its storage may still be used."""
+
+    def __init__(self, walk: Walk, ready: Callable[[], Awaitable[Store]]) -> None:
+        self._walk = walk
+        self._ready = ready
+
+    async def next(self, count: int) -> list[Found]:
+        await self._ready()
+        return await self._walk.next(count)
+
+
+def _by_record(
+    drafts: Iterable[Draft], restored: Iterable[RestoredLog]
+) -> Iterator[tuple[list[Draft], list[RestoredLog]]]:
+    """What is restored in one step each on a cluster: a record with its logs, or logs of a record that is there."""
+    logs_of: dict[Key, list[RestoredLog]] = {}
+    for log in restored:
+        logs_of.setdefault(log.owner.owner_key, []).append(log)
+    drafts_of: dict[Key, list[Draft]] = {}
+    for draft in drafts:
+        drafts_of.setdefault(draft.key, []).append(draft)
+    for key in dict.fromkeys([*drafts_of, *logs_of]):
+        yield drafts_of.get(key, []), logs_of.get(key, [])

@@ -70,18 +70,20 @@ class Process:
         return [self, *(Process.of(pid) for pid in _descendants(self.pid))]
 
 
-def end(processes: Sequence[tuple[Process, int]], seconds: float = 15) -> None:
-    """Send every process its signal, wait for all of them, and kill what is left when the time is over.
+def end(processes: Sequence[tuple[Process, int]], attempts: int = 5) -> None:
+    """Send every process its signal, wait for all of them, and kill what is left after some *attempts* of 2 seconds.
 
     At once, since one may wait for what it hears from another: a master for its replicas.
     """
     living = [(process, number) for process, number in processes if process.alive]
     families = [member for process, _ in living for member in process.family()]
-    for process, number in living:
-        _send(process.pid, number)
-    if not _gone(families, seconds):
-        for process, _ in living:
-            process.kill()
+    for _ in range(attempts):  # Redis drops a signal that finds it writing its first file
+        for process, number in living:
+            _send(process.pid, number)
+        if _gone(families, 2):
+            return
+    for process, _ in living:
+        process.kill()
 
 
 def launch(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:

@@ -197,6 +197,17 @@ async def test_a_health_check_does_not_wait_for_a_silent_server(gate: Gate, engi
     assert took.seconds < 1.5
 
 
+async def test_the_health_of_a_storage_is_told_soon(gate: Gate, namespace: str) -> None:
+    async with open_storage(gate.url, namespace=namespace) as storage:
+        assert (await storage.health_check())["backend"] == "postgresql"
+        await gate.close()
+        with Took() as took, pytest.raises(StorageConnectionError):
+            await storage.health_check()
+        assert took.seconds < 0.5
+        await gate.open()
+        assert (await storage.health_check())["status"] == "ok"
+
+
 async def test_a_silent_server_does_not_hold_up_close(gate: Gate, engines: Engines) -> None:
     engine = engines(pool_size=2)
     await asyncio.gather(engine.read(asking("SELECT pg_sleep(0.1)"), 10), engine.read(pid, 10))

@@ -373,10 +373,11 @@ class SQLStorage(_SQLVerbs):
         return _SQLUnit(self, begun, replace(self._store, claims=claims))
 
     async def health_check(self) -> dict[str, Any]:
+        self._holders.check()
+        facts = await self._engine.facts()  # before all else: it does not wait for a server that is away
         begun = time.perf_counter()
         version = await self._read(lambda: schema.version_of(self._tables, self._engine.dialect))
         latency = round((time.perf_counter() - begun) * 1000, 3)
-        facts = await self._engine.facts()
         return {
             "status": "ok",
             "backend": self._engine.dialect.name,

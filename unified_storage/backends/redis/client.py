@@ -25,8 +25,8 @@ from unified_storage.backends.redis.errors import (
 from unified_storage.backends.redis.line import Command, Line
 from unified_storage.backends.redis.loops import PerLoop
 from unified_storage.backends.redis.node import Outcome, Request
-from unified_storage.backends.redis.settings import Address, Settings, settings_of
-from unified_storage.errors import StorageConfigurationError, redacted
+from unified_storage.backends.redis.settings import CLIENT_OPTIONS, Address, Settings, settings_of
+from unified_storage.errors import StorageClosedError, StorageConfigurationError, redacted
 from unified_storage.opening import StorageURL
 
 Argument = str | bytes | int
@@ -115,6 +115,8 @@ def opened_client(url: StorageURL, options: dict[str, Any]) -> RedisClient:
     """
     shared: RedisClient | None = options.pop("client", None)
     if shared is not None:
+        for option in options.keys() & CLIENT_OPTIONS:
+            raise StorageConfigurationError(f"{option} is an option of register_redis_instance, not of one storage")
         return SharedClient(shared)
     settings = settings_of(url, options)
     try:
@@ -136,6 +138,15 @@ class _Parcel:
 
     def words(self) -> list[Command]:
         return [self.command] if self.asking is None else [("ASKING",), self.command]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shipment:
+    """Parcels for one node."""
+
+    address: Address
+    parcels: Sequence[_Parcel]
+    request: Request
 
 
 class Client:
@@ -193,16 +204,17 @@ class Client:
     ) -> list[_Parcel]:
         """Send each parcel to its node; those that have no answer yet."""
         places = await self._known_places(deadline)
-        sent: list[tuple[Address, list[_Parcel], Request]] = []
+        shipments: list[_Shipment] = []
         try:
             for address, group in _by_node(parcels, places).items():
                 words = [word for parcel in group for word in parcel.words()]
-                sent.append((address, group, places.nodes.at(address).request(words, deadline=deadline, once=once)))
-            for address, group, request in sent:
-                self._open(await request.outcome(), group, answers, places, address, once)
+                request = places.nodes.at(address).request(words, deadline=deadline, once=once)
+                shipments.append(_Shipment(address, group, request))
+            for shipment in shipments:
+                self._unpack(shipment, await shipment.request.outcome(), answers, places)
         finally:
-            for _, _, request in sent:
-                request.abandon()
+            for shipment in shipments:
+                shipment.request.abandon()
         return [parcel for parcel in parcels if parcel.trouble is not None]
 
     async def _known_places(self, deadline: float) -> Places:
@@ -216,37 +228,29 @@ class Client:
             self._has_answered = True
         return places
 
-    def _open(
-        self,
-        outcome: Outcome,
-        group: Sequence[_Parcel],
-        answers: list[Any],
-        places: Places,
-        address: Address,
-        once: bool,
-    ) -> None:
+    def _unpack(self, shipment: _Shipment, outcome: Outcome, answers: list[Any], places: Places) -> None:
         if not isinstance(outcome, list):
-            self._accept(outcome, group, places, once)
+            self._return(shipment, outcome, places)
             return
         at = iter(outcome)
-        for parcel in group:
+        for parcel in shipment.parcels:
             if parcel.asking is not None:
                 next(at)  # the answer to ASKING
             answer = next(at)
             if isinstance(answer, Exception):
-                self._redirect(parcel, answer, places, address)
+                self._redirect(parcel, answer, places, shipment.address)
             else:
                 parcel.trouble = None
                 answers[parcel.place] = answer
 
-    def _accept(self, outcome: Exception, group: Sequence[_Parcel], places: Places, once: bool) -> None:
-        """No answer: raise, unless *group* may be sent again."""
-        if isinstance(outcome, Lost) and once:
-            raise outcome_unknown(outcome)
-        if not isinstance(outcome, Unanswered):
+    def _return(self, shipment: _Shipment, outcome: Unanswered | StorageClosedError, places: Places) -> None:
+        """No answer: prepare the parcels to be sent again, or raise where that is not safe."""
+        if isinstance(outcome, StorageClosedError):
             raise outcome
+        if isinstance(outcome, Lost) and shipment.request.once:
+            raise outcome_unknown(outcome)
         places.doubt()
-        for parcel in group:
+        for parcel in shipment.parcels:
             parcel.asking, parcel.trouble = None, outcome
 
     def _redirect(self, parcel: _Parcel, answer: Exception, places: Places, asked: Address) -> None:
@@ -359,7 +363,6 @@ class SharedClient:
     """A client of somebody else, who closes it."""
 
     def __init__(self, client: RedisClient) -> None:
-        self._client = client
         self.partitions = client.partitions
         self.statement_timeout = client.statement_timeout
         self.run = client.run

@@ -15,7 +15,7 @@ from unified_storage.backends.redis.facts import check_version, parsed_info
 from unified_storage.backends.redis.line import Command
 from unified_storage.backends.redis.node import Nodes
 from unified_storage.backends.redis.settings import Address, Settings
-from unified_storage.errors import StorageConfigurationError, StoragePermissionError
+from unified_storage.errors import StorageClosedError, StorageConfigurationError, StoragePermissionError
 
 _KEY_AT = {b"EVALSHA": 3, b"EVALSHA_RO": 3, b"EVAL": 3, b"EVAL_RO": 3}
 """Where a command's first key stands, if it is not the word behind its name."""
@@ -95,19 +95,16 @@ class SlotMap:
                 await self._learn()
 
     async def _learn(self) -> None:
-        # In any order: the first node may be the one that is cut off and does not know it.
-        known = random.sample(self._nodes, len(self._nodes))
-        candidates = dict.fromkeys([*known, *self._start])
-        failure: NotSent | None = None
+        candidates = [*{*self._nodes, *self._start}]
+        random.shuffle(candidates)  # the first one may be cut off and not know it
+        failure = NotSent("no node of the Redis cluster is known")
         for address in candidates:
             try:
-                slots = await self._told(address)
+                self._take_in(await self._told(address), address)
             except NotSent as error:
                 failure = error
-                continue
-            self._take_in(slots, address)
-            return
-        assert failure is not None
+            else:
+                return
         raise failure
 
     async def _told(self, address: Address) -> Sequence[Any]:
@@ -118,6 +115,8 @@ class SlotMap:
                 raise StorageConfigurationError(f"{address} is no Redis cluster: use redis://")
             self._is_checked = True
         told: Sequence[Any] = await _answer(self.nodes, address, ("CLUSTER", "SLOTS"), self._attempt_timeout)
+        if not told:
+            raise NotSent(f"{address} knows of no slot of the Redis cluster")
         return told
 
     def _take_in(self, ranges: Sequence[Any], teller: Address) -> None:
@@ -152,15 +151,17 @@ def _as_bytes(word: str | bytes | float) -> bytes:
 
 
 def _named(member: Sequence[Any], teller: Address) -> Address:
-    """A node as ``CLUSTER SLOTS`` names it; without a name it is where the telling node is."""
+    """A node as ``CLUSTER SLOTS`` names it; where it knows no name, it is where the telling node is."""
     host, port = member[0], member[1]
-    return Address(host.decode() if host else teller.host, int(port))
+    return Address(teller.host if host in (None, b"", b"?") else host.decode(), int(port))
 
 
 async def _answer(nodes: Nodes, address: Address, command: Command, timeout: float) -> Any:
     """What one node answers; ``NotSent`` where another one, or the same one later, may answer."""
     deadline = asyncio.get_running_loop().time() + timeout
     outcome = await nodes.at(address).request([command], deadline=deadline).outcome()
+    if isinstance(outcome, StorageClosedError):
+        raise outcome
     if not isinstance(outcome, list):
         raise NotSent(str(outcome)) from (outcome.__cause__ or outcome)
     answer = outcome[0]

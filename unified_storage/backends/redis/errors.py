@@ -14,6 +14,8 @@ from unified_storage.errors import (
 )
 
 _FORBIDDEN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_FORBIDDEN_TO_A_SCRIPT = "The user executing the script can't"
+"""Redis 7.0 has no code for it."""
 _FULL = frozenset({"OOM", "MISCONF"})
 COMES_BACK = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT"})
 """Codes of answers that say "not executed, not now": the same command is worth sending again."""
@@ -71,6 +73,11 @@ def outcome_unknown(error: Lost) -> StorageConnectionError:
     )
 
 
+def _is_forbidden(error: Exception, code: str) -> bool:
+    named = isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError)
+    return named or code in _FORBIDDEN or _FORBIDDEN_TO_A_SCRIPT in str(error)
+
+
 def _is_answer(error: Exception) -> bool:
     return isinstance(error, AuthenticationError | AuthorizationError) or bool(code_of(error))
 
@@ -80,7 +87,7 @@ def _answer_translated(error: Exception) -> StorageError:
     # Redis repeats the arguments of an unknown command, and with them what somebody wanted to store.
     said = str(error).partition(", with args beginning with")[0].removeprefix(f"{code} ")
     message, details = f"Redis: {code} {said}" if code else f"Redis: {said}", {"code": code} if code else {}
-    if code in _FORBIDDEN or isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+    if _is_forbidden(error, code):
         return StoragePermissionError(message, details=details, cause=error)
     if code in _FULL:
         return StorageCapacityError(message, details=details, cause=error)

@@ -45,9 +45,9 @@ class Line:
         """Be connected, with nothing left unread; ``NotSent`` after *timeout* seconds or when it is refused."""
         if await self._is_usable():
             return
+        self.cut()
         try:
             async with asyncio.timeout(timeout):
-                await self.hang_up()
                 await self._connection.connect()
         except (RedisError, OSError) as error:
             self.cut()

@@ -32,14 +32,14 @@ class Request:
         once: they write, so a cancelled caller waits for the end of what was sent.
     """
 
-    __slots__ = ("_caller", "_ended", "_is_over", "_is_sent", "_once", "_timer", "answers", "deadline", "packed")
+    __slots__ = ("_caller", "_ended", "_is_over", "_is_sent", "_timer", "answers", "deadline", "once", "packed")
 
     def __init__(self, packed: bytes, answers: int, *, deadline: float, once: bool) -> None:
         loop = asyncio.get_running_loop()
         self.packed = packed
         self.answers = answers
         self.deadline = deadline
-        self._once = once
+        self.once = once
         self._is_sent = False
         self._is_over = False
         self._caller: asyncio.Future[Outcome] = loop.create_future()
@@ -76,7 +76,7 @@ class Request:
         try:
             return await self._caller
         except asyncio.CancelledError:
-            if self._once and self._is_sent and not self._is_over:
+            if self.once and self._is_sent and not self._is_over:
                 # Wholly done or not done: whoever cancels a write finds it at its end.
                 self._ended = asyncio.get_running_loop().create_future()
                 await to_the_end(self._ended)

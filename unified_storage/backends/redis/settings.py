@@ -21,6 +21,8 @@ _SECURE = (
     *("ssl_keyfile", "ssl_certfile", "ssl_password", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"),
     *("ssl_check_hostname", "ssl_min_version", "ssl_ciphers", "ssl_include_verify_flags", "ssl_exclude_verify_flags"),
 )
+CLIENT_OPTIONS = frozenset({*_PLAIN, *_SECURE, "protocol", "pool_size", "connect_timeout", "statement_timeout"})
+"""What concerns connections, so that storages that share them cannot each have their own."""
 
 
 class Address(NamedTuple):

@@ -20,6 +20,7 @@ from unified_storage.errors import (
     StorageUnsupportedError,
     StorageValidationError,
 )
+from unified_storage.findings import Finding
 from unified_storage.interface import IUnifiedStorage, Page
 from unified_storage.logs import log_id
 from unified_storage.opening import backend_names, create_storage, open_storage, register_backend
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELETE",
     "REPLACE",
+    "Finding",
     "IUnifiedStorage",
     "Page",
     "Portal",

@@ -10,6 +10,7 @@ from unified_storage.interface import (
     Entries,
     Entry,
     Filters,
+    Findings,
     Ids,
     IUnifiedStorage,
     OnDuplicate,
@@ -184,6 +185,9 @@ class Delegate(IUnifiedStorage):
 
     async def purge_expired(self) -> int:
         return await self._call("purge_expired", self._inner.purge_expired)
+
+    def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        return self._batches("examine", self._inner.examine(repair=repair))
 
     async def health_check(self) -> dict[str, Any]:
         return await self._call("health_check", self._inner.health_check)

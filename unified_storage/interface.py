@@ -14,6 +14,7 @@ from unified_storage.arguments import check_count, check_expected, check_version
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
 from unified_storage.filters import Condition, Path
+from unified_storage.findings import Finding
 from unified_storage.record import checked_id, checked_records, updated_record
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Records = list[Record]
 Entry = dict[str, Any]
 Entries = list[Entry]
 Ids = list[str]
+Findings = list[Finding]
 Seqs = list[int]
 Filters = Mapping[str, Any] | Condition
 OnDuplicate = Literal["error", "skip", "replace"]
@@ -340,6 +342,21 @@ class IUnifiedStorage(ABC):
     @abstractmethod
     async def purge_expired(self) -> int:
         """Remove expired records with their logs; returns how many."""
+
+    async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        """What is wrong with the store itself, batch by batch, in bounded memory; others may write meanwhile.
+
+        What callers wrote is not judged, only what the backend keeps beside it: what records are found by, and how
+        they and their logs belong together.
+
+        Args:
+            repair: mend what can be, in short steps; each finding tells whether it was. Versions and times stay.
+        Raises:
+            StorageTransactionError: inside a transaction, which would see only its own state.
+        """
+        await self.health_check()  # a storage that is closed or away says so; nothing else is known of it here
+        for batch in list[Findings]():
+            yield batch
 
     @abstractmethod
     async def health_check(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from unified_storage.arguments import checked_seconds
 from unified_storage.delegate import Delegate
 from unified_storage.errors import StorageError, StorageTimeoutError, StorageTransactionError, StorageValidationError
 from unified_storage.handed_in import kept_items
-from unified_storage.interface import IUnifiedStorage, TransactionCall
+from unified_storage.interface import Findings, IUnifiedStorage, TransactionCall
 
 T = TypeVar("T")
 
@@ -117,6 +117,9 @@ class Transaction(Delegate):
         """``fn`` in this very transaction, once: only the outermost caller can try again."""
         return await fn(self)
 
+    def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        return self._batches("examine", _refused())
+
     async def close(self) -> None:
         raise StorageTransactionError("a transaction ends by leaving its block, not by close()")
 
@@ -136,6 +139,11 @@ class Transaction(Delegate):
     def give_up(self, error: BaseException) -> None:
         """No verb and no commit from now on; *error* is the reason that they give."""
         self._doom = self._doom or error
+
+
+async def _refused() -> AsyncIterator[Findings]:
+    raise StorageTransactionError("a store is not examined inside a transaction: use the storage")
+    yield []  # what makes it a stream
 
 
 class OuterTransaction:

@@ -36,6 +36,7 @@ SIGNATURES = {
     "restore": "records, logs=()",
     "cleanup_old_data": "retention_days, *, type='session', dry_run=False",
     "purge_expired": "",
+    "examine": "*, repair=False",
     "health_check": "",
     "close": "",
 }
@@ -59,7 +60,7 @@ def test_every_storage_has_the_verbs_as_they_are_designed(storage: type[IUnified
 
 def test_every_verb_is_awaited_but_the_streams_and_transaction() -> None:
     awaited = {verb for verb in SIGNATURES if inspect.iscoroutinefunction(getattr(IUnifiedStorage, verb))}
-    assert SIGNATURES.keys() - awaited == {"stream_list", "logs", "transaction"}
+    assert SIGNATURES.keys() - awaited == {"stream_list", "logs", "examine", "transaction"}
 
 
 def test_a_page_has_its_items_and_the_next_cursor() -> None:

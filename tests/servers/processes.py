@@ -79,7 +79,8 @@ def end(processes: Sequence[tuple[Process, int]], attempts: int = 5) -> None:
     families = [member for process, _ in living for member in process.family()]
     for _ in range(attempts):  # Redis drops a signal that finds it writing its first file
         for process, number in living:
-            _send(process.pid, number)
+            if process.alive:
+                _send(process.pid, number)
         if _gone(families, 2):
             return
     for process, _ in living:

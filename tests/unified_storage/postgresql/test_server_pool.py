@@ -149,19 +149,60 @@ async def test_a_read_may_be_cancelled_wherever_it_waits(engines: Engines, witne
         assert point >= 1
 
 
-async def test_a_task_cancelled_in_the_queue_leaves_it(engines: Engines, witness: Witness) -> None:
-    """Also in the very moment when it is handed a connection."""
+@pytest.mark.parametrize("is_dropped", [True, False])
+async def test_who_is_cancelled_in_the_queue_passes_on_what_it_was_given(
+    engines: Engines, witness: Witness, is_dropped: bool
+) -> None:
+    """In the very moment when it is handed a connection, or the slot of one that was dropped."""
     engine = engines(pool_size=1)
-    for _ in range(20):
-        held = await engine.begin(nothing, 30)
-        waiting = [asyncio.create_task(engine.read(pid, 10)) for _ in range(3)]
-        await asyncio.sleep(0)
-        await held.rollback()  # hands the connection to the first, which has not run yet
-        waiting[0].cancel()
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-        assert isinstance(results[0], asyncio.CancelledError)
-        assert isinstance(results[1], int)
+    lease = await engine._pool.lend(engine._connected, 10)
+    waiting = [asyncio.create_task(engine._pool.lend(engine._connected, 10)) for _ in range(2)]
+    await asyncio.sleep(0)
+    if is_dropped:
+        lease.drop()
+    else:
+        lease.give_back()
+    waiting[0].cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[0]
+        (await waiting[1]).give_back()
     await _is_whole(engine, witness, 1)
+
+
+async def test_a_connection_known_to_be_dead_is_given_to_nobody(engines: Engines, witness: Witness) -> None:
+    """Neither to the next that comes, nor to one that waits for it."""
+    engine = engines(pool_size=1)
+    await engine.read(pid, 10)
+    await witness.terminate(await witness.pids())
+    await asyncio.sleep(0.05)
+    lease = await engine._pool.lend(engine._connected, 10)
+    assert lease.connection.is_usable
+    waiting = asyncio.create_task(engine._pool.lend(engine._connected, 10))
+    await asyncio.sleep(0)
+    lease.connection.terminate()
+    lease.give_back()
+    other = await waiting
+    assert other.connection.is_usable
+    other.give_back()
+
+
+async def test_a_connection_in_the_middle_of_something_is_given_to_nobody(engines: Engines, witness: Witness) -> None:
+    engine = engines(pool_size=1)
+    lease = await engine._pool.lend(engine._connected, 10)
+    await lease.connection.begin("write", 30)
+    assert not lease.connection.is_usable
+    lease.give_back()
+    await witness.sees(0)
+    lease = await engine._pool.lend(engine._connected, 10)
+    running = asyncio.create_task(lease.connection.run(Call("SELECT pg_sleep(60)")))
+    await witness.sees_state("active")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not lease.connection.is_usable
+    await lease.connection.rollback()
+    assert lease.connection.is_usable
+    lease.give_back()
 
 
 async def test_a_cancelled_statement_stops_on_the_server(engines: Engines, witness: Witness) -> None:

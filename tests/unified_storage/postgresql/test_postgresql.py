@@ -66,6 +66,7 @@ def test_options_may_name_what_the_url_does_not() -> None:
     assert (found.arguments["host"], found.arguments["port"]) == (["/run/postgresql"], [5432])
     assert found.arguments["user"] == "me"
     assert found.arguments["statement_cache_size"] == 0
+    assert server("postgresql://", host=["a", "b:5433"]).arguments["port"] == [5432, 5433]
 
 
 def test_tls_is_chosen_as_the_driver_does() -> None:
@@ -84,6 +85,7 @@ def test_tls_is_chosen_as_the_driver_does() -> None:
         "postgresql://me:s3cr@t@host:port/base",
         "postgresql://host/base?pool_size=many",
         "postgresql://host/base?statement_cache_size=many",
+        "postgresql://host/base?server_settings=jit",
         "postgresql://host/base?colour=red",
         "postgresql://host/base?namespace=Not-a-name",
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -32,6 +32,12 @@ POSTGRESQL = Dialect(
         "AND pg_catalog.pg_table_is_visible(oid)"
     ),
     index_hint=lambda index: "",
+    index_names=(
+        "SELECT i.relname FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid "
+        "JOIN pg_catalog.pg_class AS t ON t.oid = x.indrelid "
+        "WHERE t.relname = ? AND x.indisvalid AND pg_catalog.pg_table_is_visible(t.oid)"
+    ),
+    key_as_text="encode({}, 'hex')".format,
     locks_rows=True,
     barrier=lambda table: (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",),
 )
@@ -93,7 +99,7 @@ def server_of(url: StorageURL, options: dict[str, Any]) -> Server:
         raise StorageConfigurationError(_ESCAPE)
     login, _, addresses = location.rpartition("@")
     user, _, password = login.partition(":")
-    hosts = _hosts(str(options.pop("host", "") or unquote(addresses)), options.pop("port", None))
+    hosts = _hosts(options.pop("host", None) or unquote(addresses), options.pop("port", None))
     arguments: dict[str, Any] = {
         "user": options.pop("user", None) or unquote(user) or None,
         "password": options.pop("password", None) or unquote(password) or None,
@@ -108,8 +114,9 @@ def server_of(url: StorageURL, options: dict[str, Any]) -> Server:
     return Server(f"{place}/{arguments['database'] or ''}", arguments)
 
 
-def _hosts(addresses: str, port: Any) -> list[tuple[str, int]]:
-    return [_host(address, port) for address in addresses.split(",") if address]
+def _hosts(addresses: str | Sequence[str], port: Any) -> list[tuple[str, int]]:
+    each = addresses.split(",") if isinstance(addresses, str) else addresses
+    return [_host(address, port) for address in each if address]
 
 
 def _host(address: str, port: Any) -> tuple[str, int]:
@@ -139,8 +146,11 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     of_url = {name: str(options.pop(name)) for name in (*_OF_URL, *_OF_TLS) if name in options}
     if of_url:
         chosen["dsn"] = f"postgresql://?{urlencode(of_url)}"
-    own = {name: str(options.pop(name)) for name in _SERVER_SETTINGS if name in options}
-    chosen["server_settings"] = {**options.pop("server_settings", {}), **own}
+    settings = options.pop("server_settings", {})
+    if not isinstance(settings, Mapping):
+        raise StorageConfigurationError("server_settings must be a mapping of names to values; it fits in no URL")
+    own = {name: options.pop(name) for name in _SERVER_SETTINGS if name in options}
+    chosen["server_settings"] = {str(name): str(value) for name, value in {**settings, **own}.items()}
     return chosen
 
 

@@ -42,7 +42,7 @@ class JoiningPromises(Harness):
                 await outer.save(session("s"))
                 with pytest.raises(Upset):
                     async with outer.transaction() as inner:
-                        await inner.save(session("s2"))
+                        await inner.save(note("s"))
                         raise Upset
         assert isinstance(failure.value.cause, Upset)
         assert await storage.count() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,8 +82,8 @@ async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, 
         await _add(client, layout, wanted, timeout)
         paths = await read_paths(client, layout, timeout)
     if unfilled := paths.unfilled():
-        for partition in range(layout.partitions):
-            for kind, path in unfilled:
+        for kind, path in unfilled:
+            for partition in range(layout.partitions):
                 await _fill(client, layout, partition, kind, path, timeout)
         paths = await read_paths(client, layout, timeout)
     return paths
@@ -91,8 +92,8 @@ async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, 
 async def _add(client: RedisClient, layout: Layout, wanted: Mapping[str, Iterable[Path]], timeout: float) -> None:
     named = [(kind, _written(path)) for kind, paths in wanted.items() for path in paths]
     arguments = [SCHEMA, len(named), *(part for pair in named for part in pair)]
-    for partition in range(layout.partitions):
-        await client.run(ADD_PATHS, [layout.meta(partition)], arguments, timeout=timeout)
+    every_partition = map(layout.meta, range(layout.partitions))
+    await asyncio.gather(*(client.run(ADD_PATHS, [meta], arguments, timeout=timeout) for meta in every_partition))
 
 
 def _written(path: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,14 +12,6 @@ from unified_storage.testing.clock import ManualClock
 from unified_storage.testing.differential import INDEXED
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-async def home() -> AsyncIterator[dict[str, str]]:
-    """The URL of a server, and a namespace of our own on it."""
-    url, namespace = engine_url("mysql"), fresh_namespace("my")
-    yield {"url": url, "namespace": namespace}
-    await drop_namespace(url, namespace)
 
 
 class TestMySQL(StorageConformance):
@@ -37,7 +28,7 @@ def test_mysql_behaves_like_the_model(scaled) -> None:
     url, namespace, numbers = engine_url("mysql"), fresh_namespace("my"), itertools.count()
 
     def fresh(**options):
-        return open_storage(url, namespace=f"{namespace[:24]}_{next(numbers)}", **options)
+        return open_storage(url, namespace=f"{namespace[:24]}__{next(numbers)}", **options)
 
     try:
         run_state_machine(fresh, examples=scaled(1000, minimum=10))

@@ -45,11 +45,17 @@ MYSQL = Dialect(
     sqlalchemy=MySQLDialect(paramstyle="qmark"),
     has_table="SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
     index_hint=" FORCE INDEX ({})".format,
+    index_names=(
+        "SELECT DISTINCT index_name FROM information_schema.statistics "
+        "WHERE table_schema = DATABASE() AND table_name = ?"
+    ),
+    key_as_text="HEX({})".format,
     locks_rows=True,
     returns_numbers=False,
     schema_is_transactional=False,
-    # Whoever has read a table in an open transaction holds a lock on its shape, which this waits for.
-    barrier=lambda table: (f"LOCK TABLES {table} WRITE", "UNLOCK TABLES"),
+    # Whoever has read a table in an open transaction holds a lock on its shape, and altering it waits for them. Unlike
+    # LOCK TABLES this reaches every node of a Galera cluster (where it ends their transactions: they are repeated).
+    barrier=lambda table: (f"ALTER TABLE {table} FORCE",),
 )
 _TIME_TO_KILL = 2.0
 

@@ -36,40 +36,48 @@ class Place:
 def places_and_login(url: StorageURL, options: dict[str, Any]) -> tuple[list[Place], dict[str, Any]]:
     """The servers of *url* in order, and asyncmy's other arguments; what is used is taken out of *options*.
 
-    ``mysql://user:password@host:port,host:port/database``, percent-encoded where a part holds ``@ / : ?``.
+    ``mysql://user:password@host:port,host:port/database``, percent-encoded where a part holds ``: / @ ?``.
+
+    Raises:
+        StorageConfigurationError: a port or an option that is no such thing. The URL itself is not shown.
     """
     login, _, rest = url.location.rpartition("@")
     hosts, _, database = rest.partition("/")
     user, _, password = login.partition(":")
-    if not database:
-        raise StorageConfigurationError(f"{url} names no database: write mysql://user@host/database")
     arguments: dict[str, Any] = {
-        "user": unquote(user) or None,
+        "user": options.pop("user", None) or unquote(user) or None,
         # As bytes: asyncmy takes a text for Latin-1.
-        "password": unquote(password).encode(),
-        "database": unquote(database),
+        "password": str(options.pop("password", None) or unquote(password)).encode(),
+        "database": options.pop("database", None) or unquote(database),
         "charset": "utf8mb4",
         "autocommit": None,
         "program_name": "unified-storage",
         "ssl": _tls(options),
     }
+    if not arguments["database"]:
+        raise StorageConfigurationError("the URL names no database: write mysql://user@host/database")
     arguments |= {name: options.pop(name) for name in _PASSED_ON if name in options}
-    return _places(hosts, options.pop("unix_socket", None)), arguments
+    return _places(str(options.pop("host", "") or hosts), options), arguments
 
 
-def _places(hosts: str, unix_socket: str | None) -> list[Place]:
+def _places(hosts: str, options: dict[str, Any]) -> list[Place]:
+    port, unix_socket = options.pop("port", None), options.pop("unix_socket", None)
     if unix_socket is not None:
         return [Place("localhost", unix_socket=str(unix_socket))]
-    return [_place(host) for host in hosts.split(",")]
+    return [_place(host, str(port or _PORT)) for host in hosts.split(",")]
 
 
-def _place(text: str) -> Place:
+def _place(text: str, default_port: str) -> Place:
+    """``host``, ``host:port`` or ``[IPv6]:port``."""
     host, port = text, ""
-    if not text.endswith("]") and ":" in text:  # a bare IPv6 address stands in brackets
-        host, _, port = text.rpartition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-        raise StorageConfigurationError(f"{port!r} is no port number")
-    return Place(unquote(host).strip("[]") or "localhost", int(port or _PORT))
+    if not text.endswith("]"):
+        host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    try:
+        return Place(unquote(host).strip("[]") or "localhost", int(port or default_port))
+    except ValueError:
+        raise StorageConfigurationError(
+            "the URL has a port that is no number; in a user name or password write : / @ ? as %3A %2F %40 %3F"
+        ) from None
 
 
 def _tls(options: dict[str, Any]) -> ssl.SSLContext | None:

@@ -27,6 +27,8 @@ Wire = Any
 """asyncmy's connection, whose own types are incomplete; so are those of its prepared statements."""
 _TIME_TO_FINISH = 0.5
 _TIME_TO_QUIT = 1.0
+_LATER_THAN_THE_CLIENT = 5.0
+"""Seconds after a transaction's own end at which the server ends it: then its client hangs, or is cut off."""
 _MOST_PREPARED = 64
 """Prepared statements of one connection; all connections of a server share some 16 000."""
 _ROWS_AT_ONCE = 256
@@ -75,7 +77,7 @@ class MySQLConnection:
 
     async def begin(self, kind: Kind, timeout: float) -> None:
         text = _BEGIN[kind]
-        most_idle = math.ceil(timeout) + 5
+        most_idle = math.ceil(timeout + _LATER_THAN_THE_CLIENT)
         if self.session.ends_idle_transactions and self._idle_timeout != most_idle:
             text = f"SET SESSION idle_transaction_timeout = {most_idle}; {text}"
             self._idle_timeout = most_idle
@@ -109,9 +111,11 @@ class MySQLConnection:
 
     async def _uninterrupted(self, work: Coroutine[Any, Any, T]) -> T:
         """Do *work* in a task of its own: asyncmy could not go on after a cancellation in the middle of an answer."""
-        task = asyncio.get_running_loop().create_task(self._alone(work))
+        loop = asyncio.get_running_loop()
+        task, done = loop.create_task(self._alone(work)), loop.create_future()
+        task.add_done_callback(lambda _: None if done.done() else done.set_result(None))
         try:
-            await asyncio.wait([task])
+            await done
         except asyncio.CancelledError:
             await self._finish(task)
             raise

@@ -72,7 +72,7 @@ def translated_error(error: Exception) -> StorageError | None:
         # Its text holds the bytes, which are nobody's business.
         return StorageIntegrityError("MySQL: a stored text is not UTF-8", details={"engine": "mysql"})
     if isinstance(error, OSError | EOFError):
-        return StorageConnectionError(f"MySQL: {error or type(error).__name__}", cause=error)
+        return StorageConnectionError(f"MySQL: {str(error) or type(error).__name__}", cause=error)
     return None
 
 

@@ -101,14 +101,14 @@ def refuse_old(version: str) -> None:
 
 
 def facts(variables: Variables, galera: Variables) -> dict[str, Any]:
-    """What a health check shows; ``durability`` is ``full`` where a commit survives a power cut."""
+    """What a health check shows; ``durability`` is ``full`` where a commit survives a power cut, else ``delayed``."""
     flushes = variables.get("innodb_flush_log_at_trx_commit") == "1"
     has_binlog = variables.get("log_bin", "OFF") not in ("OFF", "0")
     is_full = flushes and (not has_binlog or variables.get("sync_binlog") == "1")
     known = {
         "version": variables["version"],
         "flavour": flavour(variables["version"]),
-        "durability": "full" if is_full else "relaxed",
+        "durability": "full" if is_full else "delayed",
     }
     if variables.get("wsrep_on", "OFF") in ("OFF", "0"):
         return known

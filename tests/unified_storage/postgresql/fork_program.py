@@ -6,7 +6,10 @@ Prints the server's numbers of two connections before and after the child has li
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
+
+import asyncpg.connection  # type: ignore[import-untyped]  # it ships no types
 
 from unified_storage.backends.sql.postgresql import PostgreSQLDriver, server_of
 from unified_storage.backends.sql.server_engine import ServerEngine, ServerTransaction
@@ -31,6 +34,7 @@ def main(url: str) -> None:
     before = loop.run_until_complete(_pids(engine, transaction))
     child = os.fork()
     if child == 0:
+        asyncpg.connection.Connection.__del__ = _collected
         print("child", asyncio.run(_in_child(engine)), flush=True)
         return  # on through the whole end of the interpreter, which collects what it inherited
     _, status = os.waitpid(child, 0)
@@ -44,6 +48,12 @@ def main(url: str) -> None:
 async def _pids(engine: ServerEngine, transaction: ServerTransaction) -> list[int]:
     """One connection in use, and one that lies idle."""
     return [await transaction.run(_pid), await engine.read(_pid, 10)]
+
+
+def _collected(connection: Any, write: Callable[[int, bytes], int] = os.write) -> None:
+    """Tells of an open connection that is finalised, which would say goodbye to the server in its parent's name."""
+    if not connection.is_closed():
+        write(1, b"child: it was collected\n")
 
 
 async def _in_child(engine: ServerEngine) -> int:

@@ -386,6 +386,7 @@ def test_a_child_leaves_its_parents_connections_alone(url: str) -> None:
         timeout=60,
     )
     assert done.stderr == ""
+    assert "collected" not in done.stdout
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     *pids, code = told["parent"].split()
     assert pids[:2] == pids[2:]

@@ -192,8 +192,6 @@ class LoopConnections:
 
     def abandon(self, connection: Connection) -> None:
         """Drop a connection from any thread."""
-        if self._is_left_behind:
-            return
         with contextlib.suppress(RuntimeError):  # the loop was closed
             if self.loop.is_running():
                 self.loop.call_soon_threadsafe(self.drop, connection)

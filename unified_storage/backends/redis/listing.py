@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unified_storage.backends.redis.courses import BY_ID, Candidate, Course
-from unified_storage.backends.redis.partitions import time_text
+from unified_storage.backends.redis.partitions import ABOVE, time_text
 from unified_storage.backends.redis.rows import Key
 from unified_storage.backends.redis.scripts import COUNT
 from unified_storage.backends.redis.selection import (
@@ -21,7 +21,7 @@ from unified_storage.backends.redis.selection import (
     ranges,
 )
 from unified_storage.backends.redis.store import Store
-from unified_storage.backends.redis.streams import ABOVE, Downwards, Lacking, Range, Ready, Stream, Upwards
+from unified_storage.backends.redis.streams import Downwards, Lacking, Range, Ready, Stream, Upwards
 from unified_storage.backends.redis.walks import Filter, Walk
 from unified_storage.cursors import Cursor
 from unified_storage.filters import And, Condition, named_types, path_text

@@ -88,6 +88,8 @@ def time_of(text: bytes | str) -> int:
 
 
 TIME_LENGTH = 18
+ABOVE = b"\xff"
+"""Behind every member that begins like it: no text or time in UTF-8 has this byte."""
 KEY_END = b"\x00\x01"
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 from unified_storage.arguments import check_version
 from unified_storage.backends.redis.buffer import Buffer
-from unified_storage.backends.redis.partitions import TIME_LENGTH, time_text
+from unified_storage.backends.redis.partitions import ABOVE, TIME_LENGTH, time_text
 from unified_storage.backends.redis.rows import Key, Row, new_row
+from unified_storage.backends.redis.store import Store
 from unified_storage.errors import StorageValidationError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, is_system, later, updated_record
 
-_GROUPED_BY = {"session": "g:s", "thread": "g:t"}
+GROUPED_BY = {"session": "g:s", "thread": "g:t"}
+"""The set that knows what is grouped under a record of these types."""
 
 
 async def found(buffer: Buffer, id: str, kind: str | None, *, with_data: bool = False) -> Row | None:
@@ -115,24 +117,29 @@ async def delete_all(buffer: Buffer, ids: Sequence[str], kind: str | None, casca
 
 async def grouped_under(buffer: Buffer, owner: Row, partitions: Iterable[int]) -> list[Key]:
     """The records that a cascade takes along, also those whose time is over; no system records."""
-    grouping = _GROUPED_BY.get(owner.type)
-    if grouping is None:
+    if owner.type not in GROUPED_BY:
         return []
-    before = owner.id.encode() + b"\0"
-    layout = buffer.store.layout
-    answers = await buffer.store.ask(
-        [
-            ("ZRANGE", layout.key(partition, grouping), b"[" + before, b"(" + owner.id.encode() + b"\1", "BYLEX")
-            for partition in partitions
-        ]
-    )
-    members = (member[len(before) :].decode().split("\0") for answer in answers for member in answer)
-    stored = [(id, kind) for id, kind in members if not is_system(kind)]
+    by_partition = await stored_group(buffer.store, owner, partitions)
+    stored = [key for keys in by_partition.values() for key in keys]
     await buffer.prepare(stored)
     column = "session_id" if owner.type == "session" else "thread_id"
     candidates = dict.fromkeys([*stored, *(key for key in buffer.written if not is_system(key[1]))])
     rows = [await buffer.row(key) for key in candidates if key != owner.key]
     return [row.key for row in rows if row is not None and getattr(row, column) == owner.id]
+
+
+async def stored_group(store: Store, owner: Row, partitions: Iterable[int]) -> dict[int, list[Key]]:
+    """What is stored under a session or thread, by partition; partitions that have nothing of it are left out."""
+    before, asked = owner.id.encode() + b"\0", [*partitions]
+    keys = [store.layout.key(partition, GROUPED_BY[owner.type]) for partition in asked]
+    answers = await store.ask([("ZRANGE", key, b"[" + before, b"(" + before + ABOVE, "BYLEX") for key in keys])
+    found: dict[int, list[Key]] = {}
+    for partition, answer in zip(asked, answers, strict=True):
+        for member in answer:
+            id, _, kind = member[len(before) :].decode().partition("\0")
+            if not is_system(kind):
+                found.setdefault(partition, []).append((id, kind))
+    return found
 
 
 async def purge(buffer: Buffer, partitions: Iterable[int]) -> int:

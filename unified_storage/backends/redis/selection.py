@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from unified_storage.backends.redis.courses import ID, KEYED, TIMED, TYPED_ID, Course
-from unified_storage.backends.redis.partitions import Layout, escaped, time_text
-from unified_storage.backends.redis.streams import ABOVE, Range
+from unified_storage.backends.redis.partitions import ABOVE, Layout, escaped, time_text
+from unified_storage.backends.redis.streams import Range
 from unified_storage.filters import And, Condition, Path, Test, conjuncts, joined, path_text
 from unified_storage.order_keys import index_key
 from unified_storage.times import micros

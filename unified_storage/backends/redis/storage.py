@@ -199,15 +199,12 @@ class RedisStorage(RedisVerbs):
         """
         owner = await self._buffered(lambda buffer: records.found(buffer, id, kind))
         check_version(expected_version, owner.version if owner else 0, id)
-        if owner is None:
+        if owner is None or owner.type not in records.GROUPED_BY:
             return
-        for partition in set(range(self._store.layout.partitions)) - {self._store.layout.of(id)}:
-
-            async def drop_grouped(buffer: Buffer, owner: Row = owner, partition: int = partition) -> None:
-                for key in await records.grouped_under(buffer, owner, [partition]):
-                    buffer.drop(key)
-
-            await self._buffered(drop_grouped)
+        partitions = range(self._store.layout.partitions)
+        for partition in await records.stored_group(self._store, owner, partitions):
+            if partition != self._store.layout.of(id):
+                await self._buffered(lambda buffer: _drop_group(buffer, owner, partition))  # noqa: B023 (run at once)
 
     # -- logs ----------------------------------------------------------------------------------------------------
 
@@ -327,6 +324,11 @@ class RedisStorage(RedisVerbs):
         latency = round((time.perf_counter() - begun) * 1000, 3)
         facts = await store.client.facts()
         return {"status": "ok", "backend": "redis", "latency_ms": latency, "schema": SCHEMA, **facts}
+
+
+async def _drop_group(buffer: Buffer, owner: Row, partition: int) -> None:
+    for key in await records.grouped_under(buffer, owner, [partition]):
+        buffer.drop(key)
 
 
 class _Checked:

@@ -9,12 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from unified_storage.backends.redis.courses import Candidate, Course, Shape
+from unified_storage.backends.redis.partitions import ABOVE
 from unified_storage.backends.redis.scripts import LACKING
 from unified_storage.backends.redis.store import Command, Store
 from unified_storage.cursors import Cursor
-
-ABOVE = b"\xff"
-"""Behind every member that begins like it: no text or time in UTF-8 has this byte."""
 
 
 @dataclass(frozen=True, slots=True)

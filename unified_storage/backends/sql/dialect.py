@@ -19,6 +19,12 @@ class Dialect:
     """Counts the tables of a name."""
     index_hint: Callable[[str], str]
     """What follows a table's name so that an index is used."""
+    index_names: str
+    """The names of the indexes of a table that can be used."""
+    key_as_text: Callable[[str], str]
+    """A column of index keys in hexadecimal digits; NULL where it is, and no digits where it holds no bytes."""
+    raw_text: Callable[[str], str] = "{}".format
+    """A text column so that a damaged text costs its own row alone: as bytes where the engine checks no encoding."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
     returns_numbers: bool = True

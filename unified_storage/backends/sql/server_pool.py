@@ -257,12 +257,12 @@ class ServerPool:
                 return lease
 
     def _of_this_loop(self) -> LoopConnections:
-        if self._is_closed:
-            raise StorageClosedError("this storage was closed")
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
             with self._guard:
+                if self._is_closed:
+                    raise StorageClosedError("this storage was closed")
                 self._forget_closed_loops()
                 found = self._by_loop[loop] = LoopConnections(loop, self._size)
         return found
@@ -273,7 +273,8 @@ class ServerPool:
 
     async def close(self) -> None:
         """End every connection, on its own loop where that runs; nothing can be lent afterwards."""
-        self._is_closed = True
+        with self._guard:
+            self._is_closed = True
         await self.let_go()
 
     async def let_go(self) -> None:

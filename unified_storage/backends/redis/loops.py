@@ -18,6 +18,8 @@ from unified_storage.portal import leave_behind
 
 _TIME_TO_END = 5.0
 """Seconds that what was sent has to end in when its client is closed."""
+_TIME_TO_NOTICE = 1.0
+"""Seconds within which a loop of another thread is expected to have a turn."""
 _unfinished: list[tuple[asyncio.AbstractEventLoop, asyncio.WriteTransport]] = []
 """Transports cut while their loop did not run: it closes them if it ever runs again, else we do once it is closed."""
 
@@ -98,7 +100,7 @@ async def _carried_out(loop: asyncio.AbstractEventLoop, work: Callable[[], Corou
     tasks: list[asyncio.Task[None]] = []
     try:
         loop.call_soon_threadsafe(begin)
-        async with asyncio.timeout(_TIME_TO_END + 1):
+        async with asyncio.timeout(_TIME_TO_END + _TIME_TO_NOTICE):
             await done.wait()
     except (RuntimeError, TimeoutError):  # closed, or stopped
         return False

@@ -25,6 +25,11 @@ QUICK, SLOW = ["redis"], ["postgresql", "mysql", "redis-cluster", "postgresql-ha
 EVERY_KIND = [*QUICK, *(pytest.param(kind, marks=pytest.mark.servers) for kind in SLOW)]
 
 
+on_demand = pytest.mark.skipif(
+    not os.environ.get("TEST_ON_DEMAND"), reason="takes minutes, or downloads packages: set TEST_ON_DEMAND=1"
+)
+
+
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder of the test's own; the servers that it still holds are ended."""
@@ -191,6 +196,19 @@ def test_a_replica_takes_over_from_a_killed_master() -> None:
         assert masters == 4, "three that live, and one that is dead"
         dead.start()
         assert "role:slave" in when_ready(lambda: replication_of(dead), dead.process, dead.log, 30)
+
+
+@on_demand
+@pytest.mark.timeout(300)
+async def test_a_galera_cluster_lives_on_without_one_of_its_nodes() -> None:
+    with shared.start_private("galera") as cluster:
+        urls = [f"mysql://root@127.0.0.1:{node.port}/test" for node in cluster.nodes]
+        for number in range(6):
+            await write(urls[number % 3], number)
+        cluster.nodes[0].kill()
+        await write(urls[1], 6)
+        cluster.nodes[0].start()
+        assert await read(urls[0], 7) == list(range(7))
 
 
 def is_well(nodes: list[server.Node]) -> None:
@@ -399,12 +417,13 @@ async def test_the_wheels_run_also_from_where_only_root_may_read(
         assert await read(running.url, 1) == [0]
 
 
-@pytest.mark.skipif(not os.environ.get("TEST_DEBIAN_PACKAGES"), reason="downloads packages: set TEST_DEBIAN_PACKAGES=1")
+@on_demand
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
 async def test_debian_packages_are_unpacked_and_run(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIFIED_STORAGE_SERVERS_FROM", "packages")
     with shared.start_private(kind) as running:
-        assert "packages" in running.programs.main
+        assert running.programs.origin == "Debian packages"
+        assert not running.programs.main.startswith("/usr")
         await write(running.url, 0)
         assert await read(running.url, 1) == [0]
 

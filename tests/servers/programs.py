@@ -208,4 +208,5 @@ def _unpacked(engine: Engine, state: Path) -> Iterator[Programs]:
     places = [root / place.removeprefix("/") for place in (*engine.places, "/usr/bin", "/usr/sbin")]
     folders = tuple(folder for place in places for folder in _newest_first(str(place)))
     libraries = os.pathsep.join(map(str, sorted(root.glob("**/lib/*-linux-gnu"))))
-    yield Programs(engine, "Debian packages", folders, root, (".",), {"LD_LIBRARY_PATH": libraries})
+    environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+    yield Programs(engine, "Debian packages", folders, root, (".",), environment)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import programs
+from tests.servers.galera import Galera
 from tests.servers.locks import locked
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL, PostgreSQLPair
@@ -42,6 +43,7 @@ KINDS = {
     "redis-cluster-ha": Kind(
         "TEST_REDIS_CLUSTER_HA_URL", programs.REDIS, RedisClusterWithReplicas, ", 3 masters and 3 replicas"
     ),
+    "galera": Kind("TEST_GALERA_URL", programs.MARIADB, Galera, ", 3 Galera nodes"),
 }
 
 

@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from unified_storage.arguments import check_version
 from unified_storage.backends.sql import records
 from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageIntegrityError
-from unified_storage.interface import Entries, Entry, OnDuplicate
-from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, no_owner
-from unified_storage.placing import Placed, placed
+from unified_storage.interface import Entries, Entry
+from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, StoredEntry, no_owner
+from unified_storage.placing import Append, Placed
 from unified_storage.record import is_system, later
-from unified_storage.times import moment
-from unified_storage.values import decode
 
 _KEYS_AT_ONCE = 500
 
 
-def entry(row: Row) -> Entry:
+def _handed_out(row: Row) -> Entry:
     """An entry to hand out, of the columns ``seq key created_at body``."""
-    seq, key, created_at, body = row
-    try:
-        return {"seq": seq, "key": key, "created_at": moment(created_at), "body": decode(body)}
-    except StorageIntegrityError as error:
-        raise StorageIntegrityError(
-            f"entry {seq} of a log is unreadable: {error.message}", details={"seq": seq}, cause=error
-        ) from error
+    return StoredEntry(*row).handed_out()
 
 
-def append(
-    store: Store,
-    name: LogName,
-    drafts: Sequence[EntryDraft],
-    on_duplicate: OnDuplicate,
-    keep_last: int | None,
-    expected_version: int | None,
-) -> Steps[list[int]]:
-    owner = yield from _owner(store, name)
-    log, last_seq, count = yield from _log(store, name)
-    known = yield from _known(store, log, drafts)
-    place = placed(name, drafts, known, last_seq, count, on_duplicate=on_duplicate, keep_last=keep_last)
-    if not place.is_retry:
-        check_version(expected_version, owner.version, owner.id)
+def append(store: Store, asked: Append) -> Steps[list[int]]:
+    """Add entries, or put them in the place of all that were there; their numbers."""
+    owner = yield from _owner(store, asked.name)
+    log, last_seq, count = yield from _log(store, asked.name)
+    known = {} if asked.rewrites else (yield from _known(store, log, asked.drafts))
+    place = asked.placed(known, last_seq, count, owner.version)
     if not place.changes:
         return place.numbers
     if log is None:
-        log = yield from _begun(store, name, owner, place)
+        log = yield from _begun(store, asked.name, owner, place)
+    elif asked.rewrites:
+        yield store.statements.delete_entries(log=log)
     yield from _write(store, log, place)
-    if place.dropped:
+    if place.dropped and not asked.rewrites:
         rows = yield store.statements.nth(log=log, skipped=place.dropped - 1)
         yield store.statements.delete_up_to(log=log, place=rows[0][0])
     yield store.statements.update_log(log=log, last=place.last_seq, left=place.left)
@@ -70,7 +54,8 @@ def _begun(store: Store, name: LogName, owner: Head, place: Placed) -> Steps[int
 
 def _write(store: Store, log: int, place: Placed) -> Steps[None]:
     if place.fresh:
-        yield _inserted(store, log, place.fresh)
+        now = store.now()
+        yield _inserted(store, log, [draft.stored(seq, now) for seq, draft in place.fresh.items()])
     if place.replaced:
         yield store.statements.replace_entry.many(
             [
@@ -80,18 +65,11 @@ def _write(store: Store, log: int, place: Placed) -> Steps[None]:
         )
 
 
-def _inserted(store: Store, log: int, drafts: dict[int, EntryDraft]) -> Call:
-    now = store.now()
+def _inserted(store: Store, log: int, entries: Iterable[StoredEntry]) -> Call:
     return store.statements.insert_entry.many(
         [
-            {
-                "log": log,
-                "seq": seq,
-                "key": draft.key,
-                "created_at": now if draft.created_at is None else draft.created_at,
-                "body": draft.body,
-            }
-            for seq, draft in drafts.items()
+            {"log": log, "seq": entry.seq, "key": entry.key, "created_at": entry.created_at, "body": entry.body}
+            for entry in entries
         ]
     )
 
@@ -105,24 +83,7 @@ def pop(store: Store, name: LogName) -> Steps[Entry | None]:
     yield store.statements.delete_entry(log=log, place=rows[0][0])
     yield store.statements.update_log(log=log, last=last_seq, left=count - 1)
     yield _touched(store, owner)
-    return entry(rows[0])
-
-
-def rewrite(
-    store: Store, name: LogName, drafts: Sequence[EntryDraft], expected_version: int | None
-) -> Steps[list[int]]:
-    owner = yield from _owner(store, name)
-    check_version(expected_version, owner.version, owner.id)
-    log, last_seq, _ = yield from _log(store, name)
-    place = placed(name, drafts, {}, last_seq, 0)
-    if log is None:
-        log = yield from _begun(store, name, owner, place)
-    else:
-        yield store.statements.delete_entries(log=log)
-        yield store.statements.update_log(log=log, last=place.last_seq, left=place.left)
-    yield from _write(store, log, place)
-    yield _touched(store, owner)
-    return place.numbers
+    return _handed_out(rows[0])
 
 
 def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str]]) -> Steps[None]:
@@ -145,7 +106,7 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
         yield store.statements.delete_entries(log=log)
         yield store.statements.update_log(log=log, last=restored.last_seq, left=count)
     if restored.entries:
-        yield _inserted(store, log, {draft.seq or 0: draft for draft in restored.entries})
+        yield _inserted(store, log, restored.stored)
     if (owner.id, owner.type) not in among:
         yield _touched(store, owner)
 
@@ -155,7 +116,7 @@ def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:
     if log is None:
         return []
     rows = yield store.statements.entries_in(log, wanted)
-    found = [entry(row) for row in rows]
+    found = [_handed_out(row) for row in rows]
     return found[::-1] if wanted.last is not None else found
 
 
@@ -168,7 +129,7 @@ def read_many(store: Store, names: Sequence[LogName]) -> Steps[dict[str, Entries
     for place in range(0, len(ids), 500):
         rows = yield store.statements.entries_of(ids[place : place + 500], store.now())
         for log_id, *columns in rows:
-            found[log_id].append(entry(columns))
+            found[log_id].append(_handed_out(columns))
     return found
 
 

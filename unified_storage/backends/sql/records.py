@@ -9,9 +9,10 @@ from typing import Any
 from unified_storage.arguments import check_version
 from unified_storage.backends.sql.statements import Row, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageIntegrityError, StorageValidationError
+from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Record
-from unified_storage.record import Draft, checked_record, is_system, later, updated_record
+from unified_storage.record import Draft, checked_record, updated_record
+from unified_storage.stored import GROUPS, Stamps, only_one, restored_stamps, saved_stamps
 from unified_storage.times import moment
 from unified_storage.values import decode
 
@@ -29,6 +30,10 @@ class Head:
     created_at: int
     updated_at: int
     expires_at: int | None
+
+    @property
+    def stamps(self) -> Stamps:
+        return Stamps(self.version, self.created_at, self.updated_at)
 
     @property
     def state(self) -> tuple[int, int]:
@@ -93,7 +98,7 @@ def living_head(store: Store, id: str, type_name: str | None) -> Steps[Head | No
     rows = yield store.statements.heads(id=id)
     heads = [Head(*row) for row in rows]
     _claim(store, id, heads)
-    return only_one(heads, store.now())
+    return _living(heads, id, None, store.now())
 
 
 def seen_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
@@ -107,7 +112,7 @@ def seen_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None
         rows = yield store.statements.peeks(id=id)
     else:
         rows = yield store.statements.peek(id=id, type=type_name)
-    return only_one([Head(*row) for row in rows], store.now(), named=type_name is not None)
+    return _living([Head(*row) for row in rows], id, type_name, store.now())
 
 
 def _claim(store: Store, id: str, heads: Iterable[Head]) -> None:
@@ -116,15 +121,9 @@ def _claim(store: Store, id: str, heads: Iterable[Head]) -> None:
             store.claims.take((id, found.type), found.state)
 
 
-def only_one(heads: Sequence[Head], now: int, *, named: bool = False) -> Head | None:
-    """The living one; system records count only where their type was *named*."""
-    living = [head for head in heads if head.lives(now) and (named or not is_system(head.type))]
-    if len(living) > 1:
-        id = living[0].id
-        raise StorageValidationError(
-            f"several types share the id {id!r}: say which", details={"id": id, "types": [head.type for head in living]}
-        )
-    return living[0] if living else None
+def _living(heads: Iterable[Head], id: str, type_name: str | None, now: int) -> Head | None:
+    """The one of *heads*, all of an id, that an id and a type mean."""
+    return only_one(id, type_name, {head.type: head for head in heads if head.lives(now)})
 
 
 def claim_all(store: Store, ids: Sequence[str], type_name: str | None) -> Steps[None]:
@@ -164,7 +163,7 @@ def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) ->
     heads = {_head_of(row): row for row in rows}
     if for_change:
         _claim(store, id, heads)
-    found = only_one([*heads], store.now(), named=type_name is not None)
+    found = _living(heads, id, type_name, store.now())
     return None if found is None else heads[found]
 
 
@@ -186,56 +185,50 @@ def save(store: Store, draft: Draft, expected_version: int | None = None) -> Ste
         yield from drop(store, stored.n)
         stored = None
     check_version(expected_version, stored.version if stored else 0, draft.id)
-    if stored is None:
-        created = now if draft.created_at is None else draft.created_at
-        yield from insert(store, draft, created, now)
-    else:
-        yield from _replace(store, stored, draft, later(now, stored.updated_at))
+    yield from _put(store, draft, stored, saved_stamps(draft, _stamps_of(stored), now))
     return draft.id
-
-
-def insert(store: Store, draft: Draft, created_at: int, updated_at: int) -> Steps[int]:
-    """Write a new record; its row number."""
-    values = _written(store, draft, 1, created_at, updated_at)
-    rows = yield store.statements.insert_record(**values)
-    number: int = rows[0][0]
-    yield store.statements.insert_document(row=number, data=draft.data_text)
-    if store.claims is not None:
-        store.claims.owns((draft.id, draft.type))
-    return number
-
-
-def _replace(store: Store, stored: Head, draft: Draft, updated_at: int) -> Steps[None]:
-    values = _written(store, draft, stored.version + 1, stored.created_at, updated_at)
-    yield store.statements.update_record(row=stored.n, **values)
-    yield store.statements.update_document(row=stored.n, data=draft.data_text)
 
 
 def restore(store: Store, draft: Draft) -> Steps[None]:
     """Write a record with its own times, over whatever is there; an expired one goes first, with its logs."""
     stored = yield from head(store, draft.id, draft.type)
-    if stored is not None and not stored.lives(store.now()):
+    now = store.now()
+    if stored is not None and not stored.lives(now):
         yield from drop(store, stored.n)
         stored = None
-    created = store.now() if draft.created_at is None else draft.created_at
-    updated = created if draft.updated_at is None else draft.updated_at
+    yield from _put(store, draft, stored, restored_stamps(draft, _stamps_of(stored), now))
+
+
+def _stamps_of(stored: Head | None) -> Stamps | None:
+    return None if stored is None else stored.stamps
+
+
+def _put(store: Store, draft: Draft, stored: Head | None, stamps: Stamps) -> Steps[None]:
+    """Write a record, over the one that is stored."""
     if stored is None:
-        yield from insert(store, draft, created, updated)
+        yield from insert(store, draft, stamps)
         return
-    values = _written(store, draft, stored.version + 1, created, updated)
-    yield store.statements.replace_record(row=stored.n, **values)
+    yield store.statements.update_record(row=stored.n, **_written(store, draft, stamps))
     yield store.statements.update_document(row=stored.n, data=draft.data_text)
 
 
-def _written(store: Store, draft: Draft, version: int, created_at: int, updated_at: int) -> dict[str, Any]:
+def insert(store: Store, draft: Draft, stamps: Stamps) -> Steps[int]:
+    """Write a new record; its row number."""
+    rows = yield store.statements.insert_record(**_written(store, draft, stamps))
+    number: int = rows[0][0]
+    yield store.statements.insert_document(row=number, data=draft.data_text)
+    if store.claims is not None:
+        store.claims.owns(draft.key)
+    return number
+
+
+def _written(store: Store, draft: Draft, stamps: Stamps) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "id": draft.id,
         "type": draft.type,
         "session_id": draft.session_id,
         "thread_id": draft.thread_id,
-        "version": version,
-        "created_at": created_at,
-        "updated_at": updated_at,
+        **stamps._asdict(),
         "expires_at": draft.expires_at,
     }
     times = {
@@ -256,7 +249,7 @@ def update(
     stored = _head_of(row)
     check_version(expected_version, stored.version, id)
     changed = checked_record(updated_record(shown(row[1:-1], row[-1]), updates))
-    yield from _replace(store, stored, changed, later(store.now(), stored.updated_at))
+    yield from _put(store, changed, stored, stored.stamps.touched(store.now()))
     return True
 
 
@@ -272,10 +265,9 @@ def delete(store: Store, id: str, type_name: str | None, cascade: bool, expected
 
 
 def _drop_grouped(store: Store, owner: Head) -> Steps[None]:
-    groups = {"session": store.statements.of_session, "thread": store.statements.of_thread}
-    if owner.type not in groups:
+    if owner.type not in GROUPS:
         return
-    rows = yield groups[owner.type](group=owner.id)
+    rows = yield store.statements.grouped[GROUPS[owner.type]](group=owner.id)
     for (number,) in rows:
         if number != owner.n:
             yield from drop(store, number)

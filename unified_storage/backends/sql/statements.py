@@ -122,12 +122,8 @@ class Statements:
         self.claim_any, self.load_any = self._compiled(wholes.with_for_update()), self._compiled(wholes, is_all=True)
         written = [c.name for c in r if c.name != "n"]
         self.insert_record = self._numbered(sa.insert(records).values({name: bind(name) for name in written}), r.n)
-        kept = {"n", "id", "type", "created_at"}
-        changed: dict[str, Any] = {name: bind(name) for name in written if name not in kept}
+        changed: dict[str, Any] = {name: bind(name) for name in written if name not in ("id", "type")}
         self.update_record = self._compiled(sa.update(records).where(r.n == bind("row")).values(changed))
-        self.replace_record = self._compiled(
-            sa.update(records).where(r.n == bind("row")).values(changed | {"created_at": bind("created_at")})
-        )
         self.insert_document = self._compiled(sa.insert(documents).values(n=bind("row"), data=bind("data")))
         self.update_document = self._compiled(
             sa.update(documents).where(documents.c.n == bind("row")).values(data=bind("data"))
@@ -196,8 +192,10 @@ class Statements:
         self.delete_record = self._compiled(sa.delete(records).where(r.n == bind("row")))
         no_system = sa.func.substr(r.type, 1, 1) != "_"
         grouped = sa.select(r.n).where(no_system).order_by(r.n).with_for_update()
-        self.of_session = self._compiled(grouped.where(r.session_id == bind("group")))
-        self.of_thread = self._compiled(grouped.where(r.thread_id == bind("group")))
+        self.grouped = {
+            column.name: self._compiled(grouped.where(column == bind("group")))
+            for column in (r.session_id, r.thread_id)
+        }
         self.generation = self._compiled(sa.select(tables.schema.c.paths_generation))
         paths = tables.paths.c
         self.paths = self._compiled(sa.select(paths.type, paths.path, paths.slot, paths.filled))

@@ -36,8 +36,6 @@ from unified_storage.interface import (
 )
 from unified_storage.logs import (
     RestoredLog,
-    check_append,
-    checked_entries,
     checked_log,
     checked_range,
     names_system_logs,
@@ -45,6 +43,7 @@ from unified_storage.logs import (
 )
 from unified_storage.ordering import Order, read_cursor
 from unified_storage.paging import page_of, page_order
+from unified_storage.placing import checked_append, checked_rewrite
 from unified_storage.query import parse_query
 from unified_storage.record import Draft, checked_id, checked_record, checked_records
 from unified_storage.transactions import Holders, OuterTransaction
@@ -188,12 +187,8 @@ class _SQLVerbs(IUnifiedStorage):
         keep_last: int | None = None,
         expected_version: int | None = None,
     ) -> Seqs:
-        name, drafts = parse_log_id(log_id), checked_entries(entries)
-        check_append(on_duplicate, keep_last)
-        check_expected(expected_version)
-        return await self._write(
-            lambda: logs.append(self._store, name, drafts, on_duplicate, keep_last, expected_version)
-        )
+        asked = checked_append(log_id, entries, on_duplicate, keep_last, expected_version)
+        return await self._write(lambda: logs.append(self._store, asked))
 
     async def pop(self, log_id: str) -> Entry | None:
         name = parse_log_id(log_id)
@@ -220,9 +215,8 @@ class _SQLVerbs(IUnifiedStorage):
     async def rewrite(
         self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
     ) -> Seqs:
-        name, drafts = parse_log_id(log_id), checked_entries(entries)
-        check_expected(expected_version)
-        return await self._write(lambda: logs.rewrite(self._store, name, drafts, expected_version))
+        asked = checked_rewrite(log_id, entries, expected_version)
+        return await self._write(lambda: logs.append(self._store, asked))
 
     async def log_info(self, log_id: str) -> dict[str, Any] | None:
         name = parse_log_id(log_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from unified_storage.arguments import Place, check_count, check_expected, checke
 from unified_storage.backends.sql import listing, logs, records, schema
 from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
+from unified_storage.backends.sql.examining import Examination
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
@@ -24,6 +26,7 @@ from unified_storage.interface import (
     Entries,
     Entry,
     Filters,
+    Findings,
     Ids,
     Indexed,
     IUnifiedStorage,
@@ -319,14 +322,16 @@ class SQLStorage(_SQLVerbs):
         if not await self._engine.read(lambda: schema.is_current(tables, dialect, self.indexed), self._timeout):
             await self._engine.upgrade(lambda: schema.upgraded(tables, dialect, self.indexed), self._timeout)
         await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
-        unfilled = schema.unfilled(self._store)
-        if not unfilled:
-            return
+        if unfilled := schema.unfilled(self._store):
+            await self._fill_all(unfilled)
+            await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
+
+    async def _fill_all(self, unfilled: Mapping[str, Sequence[Path]]) -> None:
+        dialect = self._engine.dialect
         if not dialect.schema_is_transactional:  # whoever added the paths may still be waiting for this
-            await self._engine.upgrade(lambda: schema.after_all_writes(tables, dialect), self._timeout)
+            await self._engine.upgrade(lambda: schema.after_all_writes(self._tables, dialect), self._timeout)
         for type_name, paths in unfilled.items():
             await self._fill(type_name, paths)
-        await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
 
     async def _fill(self, type_name: str, paths: Sequence[Path]) -> None:
         place: int | None = 0
@@ -365,6 +370,25 @@ class SQLStorage(_SQLVerbs):
         begun = await self._engine.begin(lambda: schema.refreshed(self._store, self._engine.dialect), timeout)
         claims = Claims() if self._engine.dialect.locks_rows else None
         return _SQLUnit(self, begun, replace(self._store, claims=claims))
+
+    async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        dialect = self._engine.dialect
+        examination = Examination(
+            schema.new_store(self._tables.prefix, dialect, self.clock),
+            dialect,
+            read=self._read,
+            write=self._write,
+            upgrade=self._upgrade,
+            fill=self._fill_all,
+            repair=repair,
+        )
+        async with aclosing(examination.findings()) as batches:
+            async for found in batches:
+                yield found
+
+    async def _upgrade(self, steps: StepsOf[T]) -> T:
+        self._holders.check()
+        return await self._engine.upgrade(steps, self._timeout)
 
     async def health_check(self) -> dict[str, Any]:
         self._holders.check()

@@ -8,7 +8,7 @@ whose users have all died is ended by the next start.
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def join(kind: str, user: int | None) -> dict[str, Any]:
     """The facts of the shared server of a kind, which is started when it does not run yet.
 
     Args:
-        user: number of the process that uses it, until it ends or leaves; None keeps the server until `leave_all`.
+        user: number of the process that uses it, until it ends or leaves; None keeps the server until `let_go`.
     Raises:
         MissingServer, ServerError: as `start_private`.
     """
@@ -113,7 +113,7 @@ def leave(user: int) -> None:
             record = record_of(kind)
             if record.read():
                 record.write(users=[[other.pid, other.began] for other in record.users() if other.pid != user])
-    end_orphans()
+            _end_unused(record)
 
 
 def let_go(kind: str) -> list[int]:
@@ -122,14 +122,15 @@ def let_go(kind: str) -> list[int]:
         record = record_of(kind)
         if record.read():
             record.write(kept=False)
-    end_orphans()
-    return [process.pid for process in record.users()]
+        _end_unused(record)
+        return [process.pid for process in record.users()]
 
 
 def end_orphans() -> None:
     """End the servers that nobody uses any more: those who did have left, or have died."""
     for kind in KINDS:
-        with _lock_of(kind):
+        # who holds the lock starts it or ends it, and may take a while
+        with suppress(BlockingIOError), _lock_of(kind, wait=False):
             _end_unused(record_of(kind))
     for file in state_folder().glob("private-*.json"):
         _end_unused(RecordFile(file))
@@ -141,8 +142,8 @@ def _end_unused(record: RecordFile) -> None:
         record.end()
 
 
-def _lock_of(kind: str) -> Any:
-    return locked(state_folder() / f"{kind}.lock")
+def _lock_of(kind: str, *, wait: bool = True) -> AbstractContextManager[None]:
+    return locked(state_folder() / f"{kind}.lock", wait=wait)
 
 
 def _started(kind: str, record: RecordFile, users: Sequence[int] = ()) -> Server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
@@ -42,13 +42,13 @@ _registered: dict[str, Factory] = {}
 
 @dataclass(frozen=True, slots=True)
 class StorageURL:
-    """A storage's URL taken apart; ``text`` may hold a password, ``str()`` never does."""
+    """A storage's URL taken apart; its parts may hold a password, ``str()`` and ``repr()`` never do."""
 
-    text: str
+    text: str = field(repr=False)
     scheme: str
-    location: str
+    location: str = field(repr=False)
     """Everything behind ``scheme://`` up to the ``?``, as written."""
-    options: dict[str, str]
+    options: dict[str, str] = field(repr=False)
 
     def __str__(self) -> str:
         return redacted(self.text)

@@ -127,6 +127,7 @@ async def test_who_waits_too_long_for_a_connection_may_try_again(server: Server,
 
 async def test_those_who_wait_come_in_their_order(server: Server, key: str) -> None:
     async with client_on(server.url, pool_size=1) as client:
+        await client.ping(5)
         slow = asyncio.create_task(client.run(COUNT_SLOWLY, [key], [100_000], timeout=5))
         await asyncio.sleep(0.01)
         waiting = []
@@ -162,13 +163,16 @@ async def test_300_cancelled_reads_leave_no_answer_to_somebody_else(server: Serv
     await raw.mset({f"{key}:{n}": n for n in range(300)})
     async with client_on(server.url, pool_size=1, client_name="one") as client:
         for n in range(300):
-            cancelled = asyncio.create_task(client.ask([("GET", f"{key}:{n}")], timeout=5))
+            numbers = [n, (n * 7 + 1) % 300, (n * 11 + 2) % 300]
+            before, cancelled, after = (
+                asyncio.create_task(client.ask([("GET", f"{key}:{number}")], timeout=5)) for number in numbers
+            )
             for _ in range(n % 7):
                 await asyncio.sleep(0)
             cancelled.cancel()
-            other = (n * 7 + 1) % 300
-            assert await client.ask([("GET", f"{key}:{other}")], timeout=5) == [str(other).encode()]
-            await asyncio.gather(cancelled, return_exceptions=True)
+            assert await client.ask([("GET", f"{key}:5")], timeout=5) == [b"5"]
+            assert [await before, await after] == [[str(numbers[0]).encode()], [str(numbers[2]).encode()]]
+            assert cancelled.cancelled()
         names = Counter(connection["name"] for connection in await raw.client_list())
         assert names["one"] == 1
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -216,8 +217,9 @@ def test_a_forked_child_has_connections_of_its_own(
 ) -> None:
     def in_child() -> int:
         reached = count(client, f"{key}:child", 50)
+        begun = time.monotonic()
         asyncio.run(client.close())
-        return reached
+        return reached if time.monotonic() - begun < 1 else 0  # it waited for its parent's loop
 
     assert running.call(_count(client, key)) == 1
     load = asyncio.run_coroutine_threadsafe(_count(client, key, 500), running.loop)
@@ -242,20 +244,18 @@ def test_a_fork_within_a_running_loop_leaves_the_parents_connections_alone(
     assert asyncio.run(fork_and_count()) == [20, 40, 60]
 
 
-def test_a_child_that_collects_garbage_ends_no_connection_of_its_parent(
-    server: Server, client: RedisClient, running: RunningLoop, key: str
+def test_a_child_finalizes_nothing_of_its_parent(
+    server: Server, client: RedisClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def number() -> int:
-        async with redis_client(server.url) as raw:
-            return int(next(found["id"] for found in await raw.client_list() if found["name"] == key))
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)  # where the warning of an unclosed connection ends
 
     def in_child() -> int:
-        running.loop = asyncio.new_event_loop()  # the last that held the inherited one
         gc.collect()
-        return 0
+        return len(said)
 
-    assert running.call(_count(client, key)) == 1
-    before = asyncio.run(number())
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(_count(client, key)) == 1
     assert exit_code_of_child(in_child) == 0
-    assert running.call(_count(client, key)) == 2
-    assert asyncio.run(number()) == before
+    assert loop.run_until_complete(_count(client, key)) == 2
+    loop.close()

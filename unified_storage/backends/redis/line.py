@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,8 +14,6 @@ from unified_storage.backends.redis.errors import NotSent
 from unified_storage.backends.redis.settings import Address, Settings
 
 Command = Sequence[str | bytes | int | float]
-_RECENT = 0.05
-"""Seconds for which a connection that just answered is taken to be alive."""
 
 
 class Line:
@@ -24,7 +21,6 @@ class Line:
 
     def __init__(self, address: Address, settings: Settings) -> None:
         self._address = address
-        self._used_at = 0.0
         kind = SSLConnection if settings.is_secure else Connection
         # No time-outs of its own: whoever uses the line limits the time, and learns what was reached by then.
         self._connection: Any = kind(
@@ -43,7 +39,7 @@ class Line:
 
     async def connect(self, timeout: float) -> None:
         """Be connected, with nothing left unread; ``NotSent`` after *timeout* seconds or when it is refused."""
-        if await self._is_usable():
+        if self._is_usable():
             return
         self.cut()
         try:
@@ -56,17 +52,12 @@ class Line:
             self.cut()
             raise
 
-    async def _is_usable(self) -> bool:
-        connection = self._connection
-        if not connection.is_connected:
+    def _is_usable(self) -> bool:
+        """Whether the loop, which had a turn since this was asked for, has seen no end and no stray answer."""
+        reader, writer = self._connection._reader, self._connection._writer
+        if reader is None or writer is None:
             return False
-        if time.monotonic() - self._used_at > _RECENT:
-            # A server that hung up meanwhile is noticed by the loop, which may not have come round to it. Noticed
-            # here it costs a new connection; noticed after sending, nobody knows what was executed.
-            await asyncio.sleep(0)
-        reader, writer = connection._reader, connection._writer
-        spoiled = reader.at_eof() or reader.exception() is not None or reader._buffer or writer.is_closing()
-        return not spoiled
+        return not (reader.at_eof() or reader.exception() or reader._buffer or writer.is_closing())
 
     async def send(self, packed: Sequence[bytes]) -> None:
         await self._connection.send_packed_command(packed, check_health=False)
@@ -74,15 +65,13 @@ class Line:
     async def answer(self) -> Any:
         """The next answer; an error that the server answers with is returned."""
         try:
-            answer = await self._connection.read_response(disconnect_on_error=False)
+            return await self._connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
-            answer = error
+            return error
         except RedisError as error:
             if not error.status_code or error.status_code == "ERR":  # the line ended, or was refused as one too many
                 raise
-            answer = error
-        self._used_at = time.monotonic()
-        return answer
+            return error
 
     async def hang_up(self) -> None:
         """End the connection in an orderly way; connecting again is possible."""

@@ -112,7 +112,8 @@ class Node:
 
     def _begin_soon(self) -> None:
         if not self._is_due:
-            # At the end of this turn of the loop: those whose answers came together ask together again.
+            # At the end of this turn of the loop: those whose answers came together ask together again, and lines
+            # that the server ended meanwhile are known to be lost, before anything is sent that it may have executed.
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._begin)
 

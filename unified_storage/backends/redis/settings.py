@@ -13,6 +13,8 @@ from unified_storage.errors import StorageConfigurationError
 from unified_storage.opening import StorageURL, number_option
 
 _PORT = 6379
+_ESCAPE = "in a user name or password write : / @ ? as %3A %2F %40 %3F"
+"""Instead of what was written, which may be the half of a password."""
 _PLAIN = (
     *("username", "password", "credential_provider", "client_name", "db"),
     *("socket_keepalive", "socket_keepalive_options", "socket_read_size"),
@@ -95,7 +97,7 @@ def _named_in(user: str, path: str) -> dict[str, Any]:
     username, _, password = user.partition(":")
     named: dict[str, Any] = {"username": unquote(username), "password": unquote(password)}
     if path and not path.isdecimal():
-        raise StorageConfigurationError(f"{path!r} is no number of a Redis database")
+        raise StorageConfigurationError(f"behind its / the URL has no number of a Redis database: {_ESCAPE}")
     return {name: text for name, text in named.items() if text} | ({"db": int(path)} if path else {})
 
 
@@ -104,7 +106,7 @@ def _address(host: str) -> Address:
     if not colon or host.endswith("]"):  # no port: the colons of [::1] are its own
         name, port = host, str(_PORT)
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise StorageConfigurationError(f"{host!r} is no host:port")
+        raise StorageConfigurationError(f"the URL names no host:port: {_ESCAPE}")
     return Address(unquote(name).strip("[]") or "localhost", int(port))
 
 

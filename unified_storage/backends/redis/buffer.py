@@ -6,11 +6,10 @@ checks those that are written (or whose logs are) and does everything at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from unified_storage.backends.redis.jobs import Job
-from unified_storage.backends.redis.record_turns import HeldTurns
 from unified_storage.backends.redis.rows import Key, Row, Stamp
 from unified_storage.backends.redis.store import Store
 from unified_storage.errors import StorageConflictError, StorageUnsupportedError
@@ -66,17 +65,21 @@ class Buffer:
     """The reads and writes of one transaction, or of one verb that has to read before it writes.
 
     Args:
-        held: turns with the records it reads, for a transaction that stays open.
+        turn: waits for a turn with a record, by its id, before it is read.
+        stays_open: callers decide by what they read, so that no change of it is overlooked, not even an append.
     """
 
-    def __init__(self, store: Store, held: HeldTurns | None = None) -> None:
+    def __init__(
+        self, store: Store, turn: Callable[[str], Awaitable[None]] | None = None, *, stays_open: bool = False
+    ) -> None:
         self.store = store
         self.written: dict[Key, Row | None] = {}
         """What the commit will leave of each record; None: it goes."""
         self.logs: dict[str, OpenLog] = {}
         self.partition: int | None = None
         """The one that is written."""
-        self._held = held
+        self._turn = turn
+        self._stays_open = stays_open
         self._seen: dict[Key, Stamp | None] = {}
         self._rows: dict[Key, Row | None] = {}
         self._known_ids: set[str] = set()
@@ -100,8 +103,8 @@ class Buffer:
             if row is None or row.data is not None or not with_data:
                 self._seen.setdefault(key, None)
                 return row
-        if self._held is not None:
-            await self._held.take(key[0])
+        if self._turn is not None:
+            await self._turn(key[0])
         return self.note(key, await self.store.row(key, with_data=with_data))
 
     async def _completed(self, row: Row) -> Row:
@@ -135,8 +138,8 @@ class Buffer:
     async def rows_of(self, id: str, *, with_data: bool = False) -> list[Row]:
         """Every living record of an id that is no system record."""
         if id not in self._known_ids:
-            if self._held is not None:
-                await self._held.take(id)
+            if self._turn is not None:
+                await self._turn(id)
             for row in await self.store.rows_of(id, with_data=with_data):
                 if row.key not in self.written:
                     self.note(row.key, row)
@@ -207,7 +210,7 @@ class Buffer:
         job = self.store.job(self.partition)
         for key, row in self.written.items():
             stamp = self._seen[key]
-            if stamp is not None and row is None and self._held is None and key not in self._versions_count:
+            if stamp is not None and row is None and not (self._stays_open or key in self._versions_count):
                 job.check_document(key, stamp)  # a verb that only removes it is not disturbed by appends
             else:
                 job.check(key, stamp)

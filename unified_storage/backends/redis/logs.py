@@ -253,10 +253,9 @@ async def restore(buffer: Buffer, restored: RestoredLog, among: set[Key]) -> Non
     owner = await buffer.row(name.owner_key)
     if owner is None or not (owner.key in among or owner.lives(buffer.now())):
         raise no_owner(name)
-    log, _ = await _opened(buffer, name)
-    log.forget_stored()
+    log = OpenLog(name, restored.last_seq, exists=True, stored=0, is_rewritten=True, is_changed=True)
     log.fresh = {entry.seq: entry for entry in restored.stored}
-    log.last_seq, log.exists, log.is_changed = restored.last_seq, True, True
+    buffer.logs[name.log_id] = log
     if owner.key not in among:
         buffer.touch(owner)
 

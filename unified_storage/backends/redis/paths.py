@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from unified_storage.backends.redis.client import RedisClient
 from unified_storage.backends.redis.partitions import Layout, escaped
 from unified_storage.backends.redis.rows import HEAD, WHOLE, Row, row_of
 from unified_storage.backends.redis.scripts import ADD_PATHS, FILL, FILLED, RECORDS
+from unified_storage.backends.redis.together import together
 from unified_storage.errors import StorageConfigurationError, StorageIntegrityError
 from unified_storage.filters import Path, parse_path, path_text, value_at
 from unified_storage.interface import Indexed
@@ -18,6 +18,7 @@ from unified_storage.order_keys import index_key
 
 SCHEMA = 1
 _FILL_AT_ONCE = 200
+_FILLED_TOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,13 @@ class Paths:
     """By partition: which list a writer has to know so that what it writes has every key."""
     by_type: Mapping[str, Mapping[Path, bool]] = field(default_factory=dict)
     """Every path, and whether all records have their key there: until then it must not be searched by."""
+    unfilled: Sequence[tuple[int, str, Path]] = ()
+    """Partition, type and path where records may lack their key."""
     is_made: bool = False
     """Whether the store has every partition's schema."""
 
     def of(self, type_name: str) -> Mapping[Path, bool]:
         return self.by_type.get(type_name, {})
-
-    def unfilled(self) -> list[tuple[str, Path]]:
-        return [(kind, path) for kind, paths in self.by_type.items() for path, filled in paths.items() if not filled]
 
 
 def _wanted(indexed: Indexed) -> dict[str, list[Path]]:
@@ -54,16 +54,19 @@ async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Pat
         asked.append(("HMGET", layout.meta(partition), "schema", "generation"))
         asked.append(("HGETALL", layout.key(partition, "paths")))
     answers = await client.ask(asked, timeout=timeout)
-    generations, by_type, is_made = [], dict[str, dict[Path, bool]](), True
-    for (schema, generation), listed in zip(answers[::2], answers[1::2], strict=True):
+    generations, unfilled, is_made = list[int](), list[tuple[int, str, Path]](), True
+    by_type: dict[str, dict[Path, bool]] = {}
+    for partition, ((schema, generation), listed) in enumerate(zip(answers[::2], answers[1::2], strict=True)):
         _check_schema(schema)
         is_made = is_made and schema is not None
         generations.append(int(generation or 0))
         for name, state in zip(listed[::2], listed[1::2], strict=True):
-            kind, _, path = name.decode("utf-8", "surrogatepass").partition(" ")
-            paths = by_type.setdefault(kind, {})
-            paths[parse_path(path)] = paths.get(parse_path(path), True) and state == b"filled"
-    return Paths(generations, by_type, is_made)
+            kind, _, text = name.decode("utf-8", "surrogatepass").partition(" ")
+            paths, path = by_type.setdefault(kind, {}), parse_path(text)
+            paths[path] = paths.get(path, True) and state == b"filled"
+            if state != b"filled":
+                unfilled.append((partition, kind, path))
+    return Paths(generations, by_type, unfilled, is_made)
 
 
 def _check_schema(schema: bytes | None) -> None:
@@ -81,19 +84,17 @@ async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, 
     if not paths.is_made or any(set(each) - paths.of(kind).keys() for kind, each in wanted.items()):
         await _add(client, layout, wanted, timeout)
         paths = await read_paths(client, layout, timeout)
-    if unfilled := paths.unfilled():
-        for kind, path in unfilled:
-            for partition in range(layout.partitions):
-                await _fill(client, layout, partition, kind, path, timeout)
-        paths = await read_paths(client, layout, timeout)
-    return paths
+    for start in range(0, len(paths.unfilled), _FILLED_TOGETHER):
+        some = paths.unfilled[start : start + _FILLED_TOGETHER]
+        await together(_fill(client, layout, *each, timeout) for each in some)
+    return await read_paths(client, layout, timeout) if paths.unfilled else paths
 
 
 async def _add(client: RedisClient, layout: Layout, wanted: Mapping[str, Iterable[Path]], timeout: float) -> None:
     named = [(kind, _written(path)) for kind, paths in wanted.items() for path in paths]
     arguments = [SCHEMA, len(named), *(part for pair in named for part in pair)]
     every_partition = map(layout.meta, range(layout.partitions))
-    await asyncio.gather(*(client.run(ADD_PATHS, [meta], arguments, timeout=timeout) for meta in every_partition))
+    await together(client.run(ADD_PATHS, [meta], arguments, timeout=timeout) for meta in every_partition)
 
 
 def _written(path: Path) -> bytes:

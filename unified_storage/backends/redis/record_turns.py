@@ -7,6 +7,7 @@ write the same record all but one would be in vain, so they go one after the oth
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from unified_storage.errors import StorageTimeoutError
@@ -17,12 +18,18 @@ _FURTHER_WAIT = 0.05
 """Whoever holds a turn already may be waited for by the one he waits for."""
 _COURTESY = 1.0
 """What a single verb waits for a transaction that will have been in vain after it."""
+_LONG = 5.0
+"""Whoever has had a turn for longer is waited for no more: its loop may have stopped."""
 
 
 @dataclass(slots=True)
 class _Turn:
     turns: Turns = field(default_factory=Turns)
     users: int = 0
+    taken_at: float | None = None
+
+    def is_held_long(self) -> bool:
+        return self.taken_at is not None and time.monotonic() - self.taken_at > _LONG
 
 
 class RecordTurns:
@@ -43,7 +50,8 @@ class RecordTurns:
             turn = self._by_id.setdefault(id, _Turn())
             turn.users += 1
         try:
-            await turn.turns.take(seconds)
+            await turn.turns.take(0 if turn.is_held_long() else seconds)
+            turn.taken_at = time.monotonic()
             return True
         except BaseException as error:
             self._forget(id)
@@ -52,7 +60,9 @@ class RecordTurns:
             raise
 
     def leave(self, id: str) -> None:
-        self._by_id[id].turns.leave()
+        turn = self._by_id[id]
+        turn.taken_at = None
+        turn.turns.leave()
         self._forget(id)
 
     def _forget(self, id: str) -> None:

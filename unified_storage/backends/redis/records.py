@@ -52,15 +52,14 @@ async def save(buffer: Buffer, draft: Draft, expected_version: int | None = None
     return draft.id
 
 
-async def save_all(buffer: Buffer, drafts: Iterable[Draft]) -> list[str]:
-    drafts = [*drafts]
-    await buffer.prepare((draft.id, draft.type) for draft in drafts)
+async def save_all(buffer: Buffer, drafts: Sequence[Draft]) -> list[str]:
+    await buffer.prepare(draft.key for draft in drafts)
     return [await save(buffer, draft) for draft in drafts]
 
 
 async def _living_or_dropped(buffer: Buffer, draft: Draft, expected_version: int | None = None) -> Row | None:
     """The living record of a draft's identity; one whose time is over goes, with its logs."""
-    key = (draft.id, draft.type)
+    key = draft.key
     stored = await buffer.row(key)
     living = stored if stored is not None and stored.lives(buffer.now()) else None
     check_version(expected_version, living.version if living else 0, draft.id)
@@ -71,8 +70,6 @@ async def _living_or_dropped(buffer: Buffer, draft: Draft, expected_version: int
 
 async def restore(buffer: Buffer, drafts: Iterable[Draft]) -> None:
     """Write records with their own times, over whatever is there."""
-    drafts = [*drafts]
-    await buffer.prepare((draft.id, draft.type) for draft in drafts)
     for draft in drafts:
         stored = await _living_or_dropped(buffer, draft)
         created = buffer.now() if draft.created_at is None else draft.created_at

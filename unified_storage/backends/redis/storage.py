@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from unified_storage.arguments import check_expected, check_version, checked_kind
+from unified_storage.arguments import check_count, check_expected, check_version, checked_kind, days_ago
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer
 from unified_storage.backends.redis.client import RedisClient, opened_client
@@ -17,6 +17,7 @@ from unified_storage.backends.redis.record_turns import RecordTurns
 from unified_storage.backends.redis.rows import Key, Row, row_of
 from unified_storage.backends.redis.scripts import PURGE
 from unified_storage.backends.redis.store import Patience, Store
+from unified_storage.backends.redis.together import together
 from unified_storage.backends.redis.transaction import RedisUnit
 from unified_storage.backends.redis.updates import Updates
 from unified_storage.backends.redis.verbs import RedisVerbs, SomeWalk, restore_all
@@ -41,6 +42,7 @@ from unified_storage.turns import Turns
 
 T = TypeVar("T")
 _PURGED_AT_ONCE = 500
+_RESTORED_TOGETHER = 32
 _WHOLE_LOG = ReadRange(0, None, None, None, None)
 
 
@@ -62,6 +64,7 @@ class RedisStorage(RedisVerbs):
     def __init__(self, client: RedisClient, prefix: str, *, indexed: Indexed, clock: Clock) -> None:
         self.indexed = indexed
         self.clock = clock
+        self._client = client
         self._store = Store(client, Layout(prefix, client.partitions), clock, client.statement_timeout)
         self._turns = RecordTurns()
         self._updates = Updates(self._store, self._turns)
@@ -88,9 +91,7 @@ class RedisStorage(RedisVerbs):
                 store.paths = await prepared_paths(store.client, store.layout, self.indexed, store.timeout)
                 self._is_open = True
         except BaseException:
-            await (
-                self._store.client.let_go()
-            )  # whoever could not open it does not know that there is something to close
+            await self._client.let_go()  # whoever could not open it does not know that there is something to close
             raise
         finally:
             self._opening.leave()
@@ -110,15 +111,18 @@ class RedisStorage(RedisVerbs):
         self._holders.check()
         if not self._is_closed:
             self._is_closed = True
-            await self._store.client.close()
+            await self._client.close()
 
     # -- reading and writing -------------------------------------------------------------------------------------
 
-    async def _buffered(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+    async def _looked(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+        return await work(Buffer(await self._ready()))
+
+    async def _changed(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
         store = await self._ready()
         patience = Patience(store.timeout)
         while True:
-            buffer = Buffer(store)
+            buffer = Buffer(store, self._turns.give_way)
             result = await work(buffer)
             if buffer.partition is None:
                 return result
@@ -197,14 +201,14 @@ class RedisStorage(RedisVerbs):
 
         The record itself goes last, so that the whole can be repeated.
         """
-        owner = await self._buffered(lambda buffer: records.found(buffer, id, kind))
+        owner = await self._looked(lambda buffer: records.found(buffer, id, kind))
         check_version(expected_version, owner.version if owner else 0, id)
         if owner is None or owner.type not in records.GROUPED_BY:
             return
         partitions = range(self._store.layout.partitions)
         for partition in await records.stored_group(self._store, owner, partitions):
             if partition != self._store.layout.of(id):
-                await self._buffered(lambda buffer: _drop_group(buffer, owner, partition))  # noqa: B023 (run at once)
+                await self._changed(lambda buffer: _drop_group(buffer, owner, partition))  # noqa: B023 (run at once)
 
     # -- logs ----------------------------------------------------------------------------------------------------
 
@@ -291,10 +295,15 @@ class RedisStorage(RedisVerbs):
         among = {draft.key for draft in drafts}
         await self._check_owners([log.owner for log in restored if log.owner.owner_key not in among])
         written: list[Key] = []
+
+        async def restore_one(key: Key, drafts: Sequence[Draft], restored: Sequence[RestoredLog]) -> None:
+            await self._changed(lambda buffer: restore_all(buffer, drafts, restored))
+            written.append(key)
+
+        parts = [*_by_record(drafts, restored)]
         try:
-            for part in _by_record(drafts, restored):
-                await self._buffered(lambda buffer: restore_all(buffer, *part))  # noqa: B023 (run at once)
-                written += {draft.key for draft in part[0]} | {log.owner.owner_key for log in part[1]}
+            for start in range(0, len(parts), _RESTORED_TOGETHER):
+                await together(restore_one(*part) for part in parts[start : start + _RESTORED_TOGETHER])
         except StorageError as error:
             error.details["written"] = [list(key) for key in written]
             raise
@@ -306,6 +315,16 @@ class RedisStorage(RedisVerbs):
         for name in names:
             if name.owner_key not in living:
                 raise no_owner(name)
+
+    async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
+        check_count("retention_days", retention_days, least=1)
+        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
+        if dry_run:
+            return await self.count(idle)
+        gone = 0
+        async for batch in self.stream_list(idle, with_data=False):
+            gone += sum(await together(map(self._delete_unless_touched, batch)))
+        return gone
 
     async def purge_expired(self) -> int:
         store, gone = await self._ready(), 0
@@ -345,7 +364,7 @@ class _Checked:
 
 def _by_record(
     drafts: Iterable[Draft], restored: Iterable[RestoredLog]
-) -> Iterator[tuple[list[Draft], list[RestoredLog]]]:
+) -> Iterator[tuple[Key, list[Draft], list[RestoredLog]]]:
     """What is restored in one step each on a cluster: a record with its logs, or logs of a record that is there."""
     logs_of: dict[Key, list[RestoredLog]] = {}
     for log in restored:
@@ -354,4 +373,4 @@ def _by_record(
     for draft in drafts:
         drafts_of.setdefault(draft.key, []).append(draft)
     for key in dict.fromkeys([*drafts_of, *logs_of]):
-        yield drafts_of.get(key, []), logs_of.get(key, [])
+        yield key, drafts_of.get(key, []), logs_of.get(key, [])

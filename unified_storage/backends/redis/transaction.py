@@ -32,13 +32,16 @@ class RedisUnit(RedisVerbs):
         self.clock = clock
         self._store = store
         self._held = HeldTurns(turns)
-        self._buffer = Buffer(store, self._held)
+        self._buffer = Buffer(store, self._held.take, stays_open=True)
 
     @property
     def verbs(self) -> IUnifiedStorage:
         return self
 
-    async def _buffered(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+    async def _looked(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+        return await work(self._buffer)
+
+    async def _changed(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
         return await work(self._buffer)
 
     async def commit(self) -> None:

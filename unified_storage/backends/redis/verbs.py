@@ -41,6 +41,7 @@ _EVERYTHING = 1 << 62
 
 async def restore_all(buffer: Buffer, drafts: Sequence[Draft], restored: Sequence[RestoredLog]) -> int:
     """Write records and logs as they were."""
+    await buffer.prepare([*(draft.key for draft in drafts), *(log.owner.owner_key for log in restored)])
     await records.restore(buffer, drafts)
     among = {draft.key for draft in drafts}
     for log in restored:
@@ -58,7 +59,11 @@ class RedisVerbs(IUnifiedStorage):
     """Every verb on a buffer; a storage does some of them in fewer steps."""
 
     @abstractmethod
-    async def _buffered(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+    async def _looked(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
+        """Do *work*, which only reads."""
+
+    @abstractmethod
+    async def _changed(self, work: Callable[[Buffer], Awaitable[T]]) -> T:
         """Do *work* on a buffer, and make what it writes last: now, or with the transaction."""
 
     @abstractmethod
@@ -71,12 +76,12 @@ class RedisVerbs(IUnifiedStorage):
     async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
         check_expected(expected_version)
         draft = checked_record(data)
-        return await self._buffered(lambda buffer: records.save(buffer, draft, expected_version))
+        return await self._changed(lambda buffer: records.save(buffer, draft, expected_version))
 
     async def load(self, id: str, *, type: str | None = None) -> Record | None:
         checked_id(id)
         kind = checked_kind(type)
-        return await self._buffered(lambda buffer: records.load(buffer, id, kind))
+        return await self._looked(lambda buffer: records.load(buffer, id, kind))
 
     async def update(
         self, id: str, updates: Mapping[str, Any], *, type: str | None = None, expected_version: int | None = None
@@ -84,7 +89,7 @@ class RedisVerbs(IUnifiedStorage):
         checked_id(id)
         check_expected(expected_version)
         kind, updates = checked_kind(type), kept(updates, "updates")
-        return await self._buffered(lambda buffer: records.update(buffer, id, updates, kind, expected_version))
+        return await self._changed(lambda buffer: records.update(buffer, id, updates, kind, expected_version))
 
     async def delete(
         self, id: str, *, type: str | None = None, cascade: bool = False, expected_version: int | None = None
@@ -92,21 +97,21 @@ class RedisVerbs(IUnifiedStorage):
         checked_id(id)
         check_expected(expected_version)
         kind = checked_kind(type)
-        return await self._buffered(lambda buffer: records.delete(buffer, id, kind, cascade, expected_version))
+        return await self._changed(lambda buffer: records.delete(buffer, id, kind, cascade, expected_version))
 
     async def exists(self, id: str, *, type: str | None = None) -> bool:
         checked_id(id)
         kind = checked_kind(type)
-        return await self._buffered(lambda buffer: records.found(buffer, id, kind)) is not None
+        return await self._looked(lambda buffer: records.found(buffer, id, kind)) is not None
 
     async def batch_save(self, data_list: Iterable[Mapping[str, Any]]) -> Ids:
         drafts = checked_records(data_list)
-        return await self._buffered(lambda buffer: records.save_all(buffer, drafts))
+        return await self._changed(lambda buffer: records.save_all(buffer, drafts))
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
         wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
         kind = checked_kind(type)
-        return await self._buffered(lambda buffer: records.delete_all(buffer, wanted, kind, cascade))
+        return await self._changed(lambda buffer: records.delete_all(buffer, wanted, kind, cascade))
 
     # -- listing -------------------------------------------------------------------------------------------------
 
@@ -184,17 +189,17 @@ class RedisVerbs(IUnifiedStorage):
         return await self._append(checked_append(log_id, entries, on_duplicate, keep_last, expected_version))
 
     async def _append(self, asked: Append) -> Seqs:
-        return await self._buffered(lambda buffer: logs.append(buffer, asked))
+        return await self._changed(lambda buffer: logs.append(buffer, asked))
 
     async def rewrite(
         self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
     ) -> Seqs:
         asked = checked_rewrite(log_id, entries, expected_version)
-        return await self._buffered(lambda buffer: logs.append(buffer, asked))
+        return await self._changed(lambda buffer: logs.append(buffer, asked))
 
     async def pop(self, log_id: str) -> Entry | None:
         name = parse_log_id(log_id)
-        return await self._buffered(lambda buffer: logs.pop(buffer, name))
+        return await self._changed(lambda buffer: logs.pop(buffer, name))
 
     async def read(
         self,
@@ -209,11 +214,11 @@ class RedisVerbs(IUnifiedStorage):
         return await self._entries(parse_log_id(log_id), checked_range(after, before, since, last, limit))
 
     async def _entries(self, name: LogName, wanted: ReadRange) -> Entries:
-        return await self._buffered(lambda buffer: logs.read(buffer, name, wanted))
+        return await self._looked(lambda buffer: logs.read(buffer, name, wanted))
 
     async def log_info(self, log_id: str) -> dict[str, Any] | None:
         name = parse_log_id(log_id)
-        return await self._buffered(lambda buffer: logs.log_info(buffer, name))
+        return await self._looked(lambda buffer: logs.log_info(buffer, name))
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 
@@ -223,4 +228,4 @@ class RedisVerbs(IUnifiedStorage):
         return await self._restored(drafts, restored)
 
     async def _restored(self, drafts: Sequence[Draft], restored: Sequence[RestoredLog]) -> int:
-        return await self._buffered(lambda buffer: restore_all(buffer, drafts, restored))
+        return await self._changed(lambda buffer: restore_all(buffer, drafts, restored))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -32,9 +31,8 @@ class RedisInstance:
 
     async def close(self) -> None:
         """End its connections. Storages that still use it raise ``StorageClosedError`` from now on."""
-        with _guard:
-            if _instances.get(self.name) is self:
-                del _instances[self.name]
+        if _instances.get(self.name) is self:
+            _instances.pop(self.name, None)
         await self.client.close()
 
     async def __aenter__(self) -> Self:
@@ -46,8 +44,8 @@ class RedisInstance:
         await self.close()
 
 
-_guard = threading.Lock()
 _instances: dict[str, RedisInstance] = {}
+"""By name. Without a lock, which a forked child might find held: every use of it is one step."""
 
 
 def register_redis_instance(name: str, *, url: str, **options: Any) -> RedisInstance:
@@ -65,19 +63,17 @@ def register_redis_instance(name: str, *, url: str, **options: Any) -> RedisInst
     client = imported(parsed.scheme, "unified_storage.backends.redis.client", "opened_client", "redis")(parsed, given)
     refuse_unknown({option: given[option] for option in given.keys() - _OF_STORAGES}, parsed.scheme)
     instance = RedisInstance(name, parsed, client, given)
-    with _guard:
-        if name in _instances:
-            raise StorageConfigurationError(f"a Redis instance {name!r} is registered already")
-        _instances[name] = instance
+    if _instances.setdefault(name, instance) is not instance:
+        raise StorageConfigurationError(f"a Redis instance {name!r} is registered already")
     return instance
 
 
 def named_instance(name: str) -> RedisInstance:
     """The instance of that name, or ``StorageConfigurationError`` naming those there are."""
-    with _guard:
-        known = sorted(_instances)
-        if name in _instances:
-            return _instances[name]
+    instance = _instances.get(name)
+    if instance is not None:
+        return instance
+    known = sorted([*_instances])
     raise StorageConfigurationError(
         f"no instance {name!r} is registered; known: {', '.join(known) or 'none'}", details={"known": known}
     )

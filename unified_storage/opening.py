@@ -114,17 +114,25 @@ def _instance(name: str | None) -> tuple[StorageURL, dict[str, Any]]:
 def create_storage(type_name: str, config: Mapping[str, Any] | None = None) -> IUnifiedStorage:
     """A storage by type name and settings: ``create_storage("sqlite", {"path": "app.db"})``.
 
-    ``path`` or ``location`` stands for what follows the scheme in a URL; ``indexed``, ``clock`` and options as in
-    :func:`open_storage`.
+    ``path`` or ``location`` stands for what follows the scheme in a URL; ``instance_name``, ``indexed``, ``clock`` and
+    options as in :func:`open_storage`.
     """
     settings = dict(config or {})
+    if "instance_name" in settings and not settings.keys() & {"url", "location", "path"}:
+        url = _instance(settings["instance_name"])[0].text
+        _check_type(type_name, url)
+        return open_storage(**settings)
     if "url" in settings:
         url = str(settings.pop("url"))
     else:
         url = f"{type_name}://{settings.pop('location', '') or _as_location(settings.pop('path', None))}"
+    _check_type(type_name, url)
+    return open_storage(url, **settings)
+
+
+def _check_type(type_name: str, url: str) -> None:
     if parse_url(url).scheme != type_name:
         raise StorageConfigurationError(f"the URL {redacted(url)!r} is not of type {type_name!r}")
-    return open_storage(url, **settings)
 
 
 def _as_location(path: str | None) -> str:

@@ -15,6 +15,7 @@ from unified_storage import (
     RedisInstance,
     StorageClosedError,
     StorageConfigurationError,
+    create_storage,
     instances,
     open_storage,
     register_redis_instance,
@@ -154,6 +155,15 @@ def test_no_password_is_shown() -> None:
     instance = register_redis_instance("secret", url="redis://u:hunter2@h")
     assert "hunter2" not in repr(instance)
     assert "secret" in repr(instance)
+
+
+async def test_a_storage_made_of_a_type_and_settings_may_name_an_instance(shared: RedisInstance, url: str) -> None:
+    async with create_storage("redis", {"instance_name": "shared"}) as storage:
+        await storage.save(note("a"))
+        async with open_storage(instance_name="shared") as other:
+            assert await other.exists("a")
+    with pytest.raises(StorageConfigurationError, match="not of type"):
+        create_storage("sqlite", {"instance_name": "shared"})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from legacy.engines import lives_in_memory
 from session_adapter.service import ISessionService
 from session_adapter.sessions import SessionStorageAdapter
 from unified_storage.errors import StorageClosedError
@@ -95,7 +96,8 @@ class BackgroundService:
 
     def _open_anew(self) -> None:
         self._process = os.getpid()
-        if self._url is not None and not _lives_in_memory(self._url):
+        # of what lives in memory a child has its own copy, and a new one would be empty
+        if self._url is not None and not lives_in_memory(parse_url(self._url)):
             leave_behind(self._own)
             self._service = self._opened()
 
@@ -132,12 +134,6 @@ def _service_of(served: object) -> ISessionService:
     if isinstance(served, ISessionService):
         return served
     raise TypeError(f"a session service, a storage or a URL is needed, not {type(served).__name__}")
-
-
-def _lives_in_memory(url: str) -> bool:
-    # a child has its own copy of it, and a new one would be empty
-    location = parse_url(url)
-    return location.scheme == "memory" or (location.scheme == "sqlite" and location.path in ("", ":memory:"))
 
 
 _open_ones: weakref.WeakSet[BackgroundService] = weakref.WeakSet()

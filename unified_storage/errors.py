@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 _MASK = "***"
-_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*://[^\s:/@]*:)(?P<secret>[^\s/]*)@")
+_WORD = re.compile(r"\S+")
+_QUERY_SECRET = re.compile(
+    r"(?i)(?P<head>[?&][^?=&\s]*(?:password|passwd|passphrase|pass|pwd|secret|token|api_?key)=)"
+    r"(?P<secret>[^&\s]*?)(?P<end>(?:['\"][,;:.)]*)?(?=[&\s]|$))"
+)
 _NAMED_SECRET = re.compile(
     r"(?i)(?P<name>password|passwd|pwd|secret|token|api_?key)(?P<sign>['\"]?\s*[=:]\s*)"
     r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&;,'\"]+)"
@@ -17,8 +21,17 @@ _SECRET_NAME = re.compile(r"(?i)(?:password|passwd|pwd|secret|token|api_?key)$")
 
 def redacted(text: str) -> str:
     """*text* with the passwords of connection strings and of ``password=...`` pairs masked."""
-    masked = _URL_PASSWORD.sub(rf"\g<head>{_MASK}@", text)
-    return _NAMED_SECRET.sub(rf"\g<name>\g<sign>{_MASK}", masked)
+    masked = _QUERY_SECRET.sub(rf"\g<head>{_MASK}\g<end>", text)
+    masked = _NAMED_SECRET.sub(rf"\g<name>\g<sign>{_MASK}", masked)
+    return _WORD.sub(_without_login, masked)
+
+
+def _without_login(word: re.Match[str]) -> str:
+    """A URL without its password. Rather too much goes than too little: it may hold signs that nobody escaped."""
+    text = word[0]
+    start = text.find("://") + 3
+    colon, at = text.find(":", start), text.rfind("@")
+    return text if start < 3 or colon < 0 or at < colon else f"{text[: colon + 1]}{_MASK}{text[at:]}"
 
 
 def _redacted_details(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ def formats(as_json: AsJson = False) -> None:
         if format.lossy:
             print_line()
             print_line(styled(f"{format.name} holds {format.lossy}", WORTH_A_LOOK))
+    for format in known:
+        if format.to_install:
+            print_line(styled(f"{format.name} needs its driver: {format.to_install}", WORTH_A_LOOK))
     print_line(styled("\nA bare path works where looking at it tells what it is.", QUIET))
 
 

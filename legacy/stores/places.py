@@ -9,10 +9,11 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from legacy.engines import Engine, file_of, known_engines, lives_in_memory, storage_identity
 from unified_storage.errors import (
     StorageConfigurationError,
     StorageError,
@@ -20,7 +21,7 @@ from unified_storage.errors import (
     StorageUnsupportedError,
     redacted,
 )
-from unified_storage.opening import StorageURL, backend_names, parse_url
+from unified_storage.opening import backend_names, parse_url
 
 LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -35,13 +36,15 @@ class StoreFormat:
     Attributes:
         url: how such a place is written.
         lossy: what writing there loses; empty when nothing.
+        to_install: the command without which neither is possible here; empty when nothing is missing.
     """
 
     name: str
     url: str
     reads: bool
     writes: bool
-    lossy: str
+    lossy: str = ""
+    to_install: str = ""
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -50,6 +53,7 @@ class StoreFormat:
             "reads": self.reads,
             "writes": self.writes,
             "lossy": self.lossy,
+            "to_install": self.to_install,
         }
 
 
@@ -61,17 +65,18 @@ STORES = (
         writes=True,
         lossy="sessions only: no other types, no logs but the history, no expiry, no application of a scoped session",
     ),
-    StoreFormat(ARCHIVE, "jsonl:///file.jsonl", reads=True, writes=True, lossy=""),
+    StoreFormat(ARCHIVE, "jsonl:///file.jsonl", reads=True, writes=True),
 )
 
 
 def known_formats() -> list[StoreFormat]:
     """Every kind of place that can be read or written."""
-    engines = [StoreFormat(name, _EXAMPLES.get(name, f"{name}://"), True, True, "") for name in backend_names()]
-    return [*STORES, *engines]
+    return [*STORES, *map(_format_of, known_engines())]
 
 
-_EXAMPLES = {"memory": "memory://", "sqlite": "sqlite:///file.db"}
+def _format_of(engine: Engine) -> StoreFormat:
+    usable = not engine.to_install
+    return StoreFormat(engine.name, engine.example, usable, usable, to_install=engine.to_install)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Place:
     """
 
     kind: str
-    url: str
+    url: str = field(repr=False)
     path: Path | None
     identity: str
 
@@ -97,6 +102,11 @@ class Place:
     def is_there(self) -> bool:
         """Whether it exists; a place that is in no file always does."""
         return self.path is None or self.path.exists()
+
+    def is_same(self, other: Place) -> bool:
+        """Whether both are one place; two that live in memory never are."""
+        in_memory = self.kind == STORAGE and lives_in_memory(parse_url(self.url))
+        return self.identity == other.identity and not in_memory
 
     def check_readable(self) -> None:
         """Raise unless it exists and, where it is a SQLite file, holds tables of ours: opening it would make them.
@@ -130,13 +140,12 @@ def place_of(text: str | Path) -> Place:
     scheme, separator, rest = given.partition("://")
     if not separator:
         return _place_of_path(Path(given))
+    url = parse_url(given)
+    if url.scheme in backend_names():
+        return Place(STORAGE, given, file_of(url), storage_identity(url))
     if "+" in scheme or scheme in (LEGACY, ARCHIVE):
         return _foreign_place(given, scheme, rest)
-    url = parse_url(given)
-    if url.scheme not in backend_names():
-        raise StorageConfigurationError(f"unknown place {redacted(given)!r}; known are {', '.join(_known())}")
-    path = _file_of(url)
-    return Place(STORAGE, given, path, storage_identity(url))
+    raise StorageConfigurationError(f"unknown place {redacted(given)!r}; known are {', '.join(_known())}")
 
 
 def _known() -> list[str]:
@@ -160,19 +169,6 @@ def _on_disk(kind: str, path: Path) -> Place:
     scheme = "legacy+file" if kind == LEGACY else ARCHIVE
     url = f"{scheme}://{quote(str(path.absolute()))}"
     return Place(kind, url, path, f"{scheme}://{path.resolve()}")
-
-
-def _file_of(url: StorageURL) -> Path | None:
-    in_file = url.scheme == "sqlite" and url.path not in ("", ":memory:")
-    return Path(url.path) if in_file else None
-
-
-def storage_identity(url: StorageURL) -> str:
-    """A storage's URL by which it is known again: no user, no password, no option but the namespace."""
-    path = _file_of(url)
-    location = f"/{path.resolve()}" if path else url.location.rpartition("@")[2]
-    namespace = url.options.get("namespace")
-    return f"{url.scheme}://{location}" + (f"?namespace={namespace}" if namespace else "")
 
 
 def _place_of_path(path: Path) -> Place:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
+import sys
 
 import pytest
 
 import legacy.migration
-from tests.cli.running import PROGRAM, run, run_program
+from tests.cli.running import PROGRAM, SESSIONS, run, run_program
+from unified_storage import open_storage, opening
 
 WRONG = [
     (["copy"], "Missing argument 'SOURCE'"),
@@ -26,6 +29,7 @@ WRONG = [
     (["inspect", "/nowhere/at/all"], "does not exist"),
     (["inspect", "http://host/x"], "unknown place"),
     (["copy", "adk+sqlite:///x.db", "memory://"], "not supported in this version"),
+    (["copy", "redis+cluster://host:0", "memory://"], "no host:port"),
 ]
 
 
@@ -82,22 +86,85 @@ def test_a_sqlite_file_of_another_program_is_refused(capsys, tmp_path):
     assert "another program" in done.err
 
 
+SECRETIVE = [
+    "postgresql://ann:hush1@127.0.0.1:1/x",
+    "postgresql://ann:hush1/hush1@127.0.0.1:1/x",
+    "postgresql://127.0.0.1:1/x?user=ann&password=hush1",
+    "postgresql:///x?host=/nowhere&password=hush1",
+    "postgresql://127.0.0.1:1/x?sslmode=prefer&sslpassword=hush1,hush1",
+    "postgresql://ann:hush1@127.0.0.1:hush1/x",
+    "mysql://ann:hush1@127.0.0.1:1/x",
+    "mysql://ann@corp:hush1/hush1@127.0.0.1:1/x",
+    "mysql://127.0.0.1:1/x?user=ann&password=hush1'hush1",
+    "mysql://ann:hush1@/x?unix_socket=/nowhere/mysqld.sock",
+    "mysql://ann:hush1@127.0.0.1",
+    "mysql://ann:hush1?hush1@127.0.0.1:1/x",
+    "redis://:hush1@127.0.0.1:1/0",
+    "redis://ann:hush1/hush1@127.0.0.1:1/0",
+    "redis://127.0.0.1:1/0?password=hush1&ssl_password=hush1",
+    "rediss://127.0.0.1:1/0?password=hush1&ssl_password=hush1",
+    "redis+cluster://ann:hush1@127.0.0.1:1,127.0.0.1:2",
+    "redis://ann:hush1?hush1@127.0.0.1:1/0",
+    "redis://127.0.0.1:1?socket_read_size=odd&password=hush1@hush1",
+    "sqlite:///nowhere.db?password=hush1",
+    "memory://?password=hush1",
+    "nothing://ann:hush1@db/x",
+    "postgresql:ann:hush1/hush1@db",
+]
+"""URLs of places that cannot be had, most of them with a password that nobody escaped."""
+
+
+@pytest.mark.parametrize("url", SECRETIVE)
 @pytest.mark.parametrize(
-    "arguments",
+    "command",
+    [["copy", "{}", "memory://"], ["copy", "SESSIONS", "{}", "--json"], ["verify", "memory://", "{}"],
+     ["inspect", "{}", "--json"], ["doctor", "{}"], ["doctor", "x", "--nope={}"]],
+)  # fmt: skip
+def test_passwords_are_masked_everywhere(capsys, caplog, monkeypatch, tmp_path, command, url):
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(SESSIONS) if word == "SESSIONS" else word.format(url) for word in command]
+    done = run(capsys, *arguments)
+    assert done.code in (1, 4)
+    assert "hush1" not in done.out + done.err + caplog.text
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("login", ["ann:hush1@db/x", "db/x?password=hush1", "ann:hush1/hush1@db/x?ssl_password=hush1"])
+def test_no_password_is_in_the_results_of_a_command(capsys, monkeypatch, tmp_path, folder, login):
+    kept = open_storage("memory://")
+    monkeypatch.setattr(kept, "close", lambda: asyncio.sleep(0))
+    monkeypatch.setitem(opening._registered, "vault", lambda *_, **__: kept)
+    url, report = f"vault://{login}", [tmp_path / "report.json", tmp_path / "report.html"]
+    for command in (
+        *(["copy", folder, url, "--report", file] for file in report),
+        *(["verify", folder, url], ["inspect", url], ["inspect", url, "a"], ["doctor", url]),
+    ):
+        for switch in ([], ["--json"]):
+            done = run(capsys, *command, *switch)
+            assert (done.code, "vault" in done.out + done.err or "a" in command) == (0, True)
+            assert "hush1" not in done.out + done.err
+    assert not any("hush1" in file.read_text() for file in report)
+
+
+@pytest.mark.parametrize(
+    "command", [["copy", "{}", "memory://"], ["copy", "SESSIONS", "{}"], ["inspect", "{}"], ["doctor", "{}"]]
+)
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
     [
-        ["copy", "postgresql://ann:hush1@db/x", "memory://"],
-        ["copy", "memory://", "mysql://ann:hush1@db/x"],
-        ["copy", "memory://", "memory://", "redis://:hush1@db/0"],
-        ["inspect", "nothing://ann:hush1@db/x", "--json"],
-        ["copy", "postgresql:ann:hush1@db/x", "memory://"],
-        ["verify", "memory://", "postgresql:ann:hush1/hush1@db", "--json"],
-        ["doctor", "nothing://ann:hush1@db/x", "--nope=redis://u:hush1@h/0"],
+        ("postgresql://h/d", "asyncpg", "postgres"),
+        ("mariadb://h/d", "asyncmy", "mysql"),
+        ("redis://h", "redis", "redis"),
     ],
 )
-def test_passwords_are_masked_everywhere(capsys, arguments):
-    done = run(capsys, *arguments)
-    assert done.code == 1
-    assert "hush1" not in done.out + done.err
+def test_an_engine_without_its_driver_says_what_to_install(capsys, monkeypatch, command, url, driver, extra):
+    for name in [*sys.modules]:
+        if name.startswith(("unified_storage.backends.redis", "unified_storage.backends.sql.", f"{driver}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, driver, None)
+    done = run(capsys, *(str(SESSIONS) if word == "SESSIONS" else word.format(url) for word in command))
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert f"pip install 'unified-storage[{extra}]'" in done.err
 
 
 def test_an_unforeseen_failure_names_its_place_and_no_value(capsys, monkeypatch, folder, url):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 
 from session_adapter import SessionKey, SessionStorageAdapter
@@ -111,3 +112,12 @@ def test_formats_lists_what_can_be_read_and_written(capsys):
     shown = run(capsys, "formats")
     assert shown.code == 0
     assert "legacy+file:///folder" in shown.out
+
+
+def test_formats_says_what_to_install_for_an_engine_without_its_driver(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncmy", None)
+    known = {format["name"]: format for format in run(capsys, "formats", "--json").facts["formats"]}
+    assert known["mysql"]["to_install"] == "pip install 'unified-storage[mysql]'"
+    assert (known["mysql"]["reads"], known["mysql"]["writes"]) == (False, False)
+    assert (known["redis"]["to_install"], known["redis"]["reads"]) == ("", True)
+    assert "mysql needs its driver: pip install 'unified-storage[mysql]'" in run(capsys, "formats").out

@@ -9,7 +9,8 @@ from legacy.migration import examine, inspect_place
 from legacy.stores import known_formats, place_of
 from tests.legacy.folders import document, listing, write
 from tests.legacy.test_copy import copied
-from unified_storage import StorageConfigurationError, StorageUnsupportedError, open_storage
+from unified_storage import StorageConfigurationError, StorageUnsupportedError, open_storage, opening
+from unified_storage.opening import parse_url
 
 
 def test_urls_name_formats_and_storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +23,59 @@ def test_urls_name_formats_and_storages(tmp_path: Path, monkeypatch: pytest.Monk
     assert place_of(f"sqlite:///{tmp_path}/rel.db").identity == place_of("sqlite:///rel.db").identity
     assert place_of("sqlite:///:memory:").path is None
     assert place_of("memory://").kind == "storage"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("postgresql://host/db", "postgres://HOST:5432/db", "postgresql://ann:pw@host/db?pool_size=3"),
+        ("postgresql://b:1,A/db", "postgresql://a:5432,b:1/db", "postgresql:///db?host=a,b:1", "postgresql://b:1,a/x?database=db"),
+        ("postgresql://ann@host", "postgresql://host/ann", "postgresql://ben:pw@host?dbname=ann&user=x"),
+        ("postgresql:///db?host=/run/postgresql&password=p", "postgresql:///db?host=/run/postgresql"),
+        ("postgresql://[::1]/db", "postgresql://[::1]:5432/db"),
+        ("mysql://host/db", "mariadb://host:3306/db", "mysql://host/db?password=pw&ssl=true", "mysql:///db?host=host"),
+        ("mysql:///db", "mysql://localhost/db", "mysql://ann:p/w@localhost:3306/db"),
+        ("mysql:///db?unix_socket=/run/my.sock", "mysql://ann@host/db?unix_socket=/run/my.sock"),
+        ("redis://host", "redis://host/", "redis://host:6379/0", "rediss://:pw@host", "redis://host?db=0", "REDIS://host"),
+        ("redis://host/3", "redis://host?db=3&ssl_password=pw"),
+        ("redis+cluster://b:7000,a", "rediss+cluster://ann:pw@A:6379,b:7000", "redis+cluster://a,b:7000/0"),
+    ],
+)  # fmt: skip
+def test_a_place_is_known_again_however_its_url_is_written(same: tuple[str, ...]) -> None:
+    assert len({place_of(url).identity for url in same}) == 1
+    assert len({place_of(f"{url}{'&' if '?' in url else '?'}namespace=n").identity for url in same}) == 1
+
+
+def test_different_places_are_known_apart() -> None:
+    urls = [
+        *("postgresql://host/db", "postgresql://host/DB", "postgresql://host:1/db", "postgresql://other/db"),
+        *("postgresql://host/db?namespace=n", "postgresql://host/db?search_path=s", "mysql://host/db"),
+        *("postgresql:///db?host=/run/a", "postgresql:///db?host=/run/A", "mysql:///db?unix_socket=/run/a"),
+        *("redis://host", "redis://host/1", "redis://host/10", "redis+cluster://host", "memory://", "sqlite:///a.db"),
+    ]
+    assert len({place_of(url).identity for url in urls}) == len(urls)
+
+
+def test_a_url_without_a_host_means_the_one_that_its_driver_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGHOST": "there", "PGPORT": "7", "PGDATABASE": "theirs"}.items():
+        monkeypatch.setenv(name, value)
+    assert place_of("postgresql://").identity == place_of("postgresql://there:7/theirs").identity
+    assert place_of("postgresql://here/db").identity == "postgresql://here:5432/db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://ann:hush@h/db", "mysql://ann@corp:hush@h/db", "mysql://ann:hu/sh@h/db", "rediss://:hush@h/0"),
+        *("postgresql://h/db?password=hush", "postgresql://h/db?sslpassword=hu,sh", "redis://h?ssl_password=hush"),
+        *("mysql:///db?unix_socket=/run/m.sock&passwd=hush", "redis+cluster://u:hush@h1:7000,h2:7000"),
+    ],
+)
+def test_no_password_is_shown_nor_kept_in_an_identity(url: str) -> None:
+    place = place_of(url)
+    for told in (str(place), repr(place), place.identity, repr(parse_url(url))):
+        assert "hu" not in told
+        assert "sh" not in told
 
 
 async def test_a_path_tells_what_it_is(tmp_path: Path) -> None:
@@ -59,6 +113,7 @@ def test_a_foreign_sqlite_file_is_refused_and_untouched(tmp_path: Path) -> None:
         ("legacy+redis://localhost", "not supported in this version"),
         ("legacy://x", "not supported in this version"),
         ("nosql://x", "known are"),
+        ("nosql+cluster://x", "not supported in this version"),
         ("legacy+file://folder", "write legacy"),
         ("legacy+file:///x?y=1", "no parameters"),
     ],
@@ -77,8 +132,6 @@ def test_paths_that_do_not_tell_are_refused(tmp_path: Path) -> None:
 
 
 def test_passwords_are_not_shown_nor_part_of_what_a_place_is_known_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unified_storage import opening
-
     monkeypatch.setitem(opening._registered, "fake", lambda *_, **__: None)
     place = place_of("fake://me:secret@host/db?namespace=n&pool_size=3")
     assert "secret" not in str(place)
@@ -87,11 +140,19 @@ def test_passwords_are_not_shown_nor_part_of_what_a_place_is_known_by(monkeypatc
 
 def test_every_format_says_what_it_can() -> None:
     formats = {format.name: format.to_dict() for format in known_formats()}
-    assert {"legacy", "jsonl", "memory", "sqlite"} <= formats.keys()
     assert formats["legacy"]["reads"]
     assert formats["legacy"]["writes"]
     assert formats["legacy"]["lossy"]
     assert not formats["jsonl"]["lossy"]
+
+
+def test_every_engine_is_listed_once_with_a_url_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(opening._registered, "fake", lambda *_, **__: None)
+    urls = {format.name: format.url for format in known_formats() if format.name not in ("legacy", "jsonl")}
+    assert [*urls] == ["memory", "sqlite", "postgresql", "mysql", "redis", "redis+cluster", "fake"]
+    for name, url in urls.items():
+        assert place_of(url).kind == "storage"
+        assert place_of(url).identity.startswith(f"{name}://")
 
 
 async def test_a_foreign_sqlite_file_named_by_url_is_not_made_ours_by_reading(tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ SECRETS = [
     "DB_PASSWORD=hunter2",
     "https://h/?api_key=hunter2&x=1",
     "token: hunter2",
+    "mysql://user:not/hunter2@host/db",
+    "mysql://user:not?hunter2@host/db",
+    "mysql://user@place:hunter2@host/db",
+    "postgresql://host/db?user=u&password=hunter2",
+    "postgresql://host:5432/db?password=not@hunter2",
+    "unknown place 'postgresql://host/db?password=not,hunter2;hunter2&sslmode=on', or not",
+    "no 'postgresql://host/db?sslpassword=hunter2'",
+    "rediss://host:1/0?ssl_password=hunter2'hunter2&db=1",
+    "mysql:///db?unix_socket=/run/mysqld.sock&passwd=hunter2",
+    "mysql://user:hunter2@/db?unix_socket=/run/mysqld.sock",
+    "postgresql://user:hunter2@/db?host=/run/postgresql",
 ]
 
 
@@ -116,6 +127,8 @@ def test_no_password_gets_into_an_error(text: str) -> None:
     for shown in (str(error), repr(error), json.dumps(error.to_dict()), pickle.dumps(error.details).decode("latin-1")):
         assert "hunter2" not in shown
         assert "er2@" not in shown
+        assert "not@" not in shown
+        assert "not/" not in shown
     assert "***" in error.message
 
 
@@ -124,7 +137,14 @@ def test_a_detail_that_is_called_a_password_is_masked() -> None:
     assert error.details == {"password": "***", "deep": {"api_key": "***", "key": "k"}}
 
 
-@pytest.mark.parametrize("text", ["a/b@c: no", "sqlite:////home/x/y.db", "http://host:8080/x", "key 'a' is taken", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a/b@c: no", "sqlite:////home/x/y.db", "http://host:8080/x", "key 'a' is taken", ""),
+        *("postgresql://ann@host:5432/db?pool_size=3", "redis+cluster://h1:7000,h2:7000", "redis://[::1]:6379/0"),
+        "postgresql://ann@host/db?passfile=/home/ann/.pgpass",
+    ],
+)
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert redacted(text) == text
 

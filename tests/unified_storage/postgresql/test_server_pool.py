@@ -217,6 +217,24 @@ async def test_a_cancelled_statement_stops_on_the_server(engines: Engines, witne
     assert await witness.states() == ["idle"]
 
 
+async def test_whoever_is_cancelled_twice_leaks_nothing_either(engines: Engines, witness: Witness) -> None:
+    """The second time while what was begun is being undone."""
+    engine = engines(pool_size=2)
+    for pause in (0, 0, 0.001, 0.002, 0.005, 0.01):
+        writing = asyncio.create_task(
+            engine.write(lambda: calls(*engines.adding("x")(), Call("SELECT pg_sleep(60)")), 90)
+        )
+        await witness.sees_state("active")
+        writing.cancel()
+        await asyncio.sleep(pause)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await engine.write(engines.adding("x"), 5)  # nobody holds a lock on it
+        await engine.write(lambda: calls(Call(f"DELETE FROM {engines.table}")), 5)
+        await _is_whole(engine, witness, 2)
+
+
 async def test_loops_in_several_threads_have_connections_of_their_own(engines: Engines, witness: Witness) -> None:
     engine = engines(pool_size=2)
     mine = await engine.read(pid, 10)

@@ -293,7 +293,10 @@ class ServerTransaction:
 
 
 async def undone(lease: Lease) -> None:
-    """Undo what is open and give the connection back; one that cannot is dropped, which undoes it as well."""
+    """Undo what is open and give the connection back; one that cannot is dropped, which undoes it as well.
+
+    Not to be cancelled: a statement that still runs would go on, with its locks, on a server that nobody has told.
+    """
     try:
         if lease.connection.is_open and not lease.connection.is_usable:
             async with asyncio.timeout(_TIME_TO_UNDO):

@@ -63,8 +63,11 @@ async def _delete_redis_keys(url: str, namespace: str) -> None:
         options = [{"target_nodes": node} for node in client.get_primaries()] if is_cluster(url) else [{}]
         for option in options:
             keys = [key async for key in client.scan_iter(match=f"{key_prefix(namespace)}*", count=1000, **option)]
-            for key in keys:
-                await client.unlink(key)
+            for start in range(0, len(keys), 1000):
+                async with client.pipeline() as pipeline:
+                    for key in keys[start : start + 1000]:
+                        pipeline.execute_command("UNLINK", key)  # `unlink` of a cluster goes its own way
+                    await pipeline.execute()
 
 
 def _table_prefix(namespace: str) -> str:

@@ -62,8 +62,10 @@ async def fill(storage: IUnifiedStorage) -> None:
         await storage.append(f"track:x@note/{name}", [{"body": "x"}] * 4, keep_last=2)
     await storage.pop("history/b")
     await storage.rewrite("history/b", [])
-    for type in ("session", "note"):
+    await storage.append("track:y@note/b", [{"body": "y"}])
+    for type in ("session", "note"):  # among the numbers of logs that leaves a gap of two and one of one
         await storage.delete("deleted", type=type)
+    await storage.delete("ü/🙂", type="note")
     await storage.save({"id": "sys", "type": "_copy", "data": {}})
     gone = {"id": "gone", "type": "session", "data": {}, "expires_at": datetime(2001, 1, 1, tzinfo=UTC)}
     await storage.restore([gone], [{"log_id": "history/gone", "last_seq": 7, "entries": []}])
@@ -149,7 +151,7 @@ async def entries_of_nothing(planter: Planter) -> list[Finding]:
     there = {number for (number,) in await planter.run("SELECT n FROM {logs}")}
     between = [number for number in range(lowest, highest) if number not in there]
     numbers = [*between, highest + 2, highest + 3, NOBODY + 1]
-    assert len(between) >= 2
+    assert len(between) >= 3
     for number in numbers:
         for seq in (1, 2, 9):
             await planter.run("INSERT INTO {entries} (log, seq, created_at, body) VALUES (?, ?, 0, '')", number, seq)
@@ -255,11 +257,13 @@ async def test_more_damage_than_is_looked_at_at_once_is_found_whole(
     for number in range(NOBODY, NOBODY + 7):
         await planter.run("INSERT INTO {documents} (n, data) VALUES (?, '')", number)
         await planter.run("INSERT INTO {entries} (log, seq, created_at, body) VALUES (?, 1, 0, '')", number)
-    look = await found_by(storage)
+    batches = [batch async for batch in storage.examine()]
+    assert all(1 <= len(batch) <= 2 for batch in batches)
+    look = [finding for batch in batches for finding in batch]
     kinds = [finding.kind for finding in look]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "document_orphaned": 7,
-        "index_key_differs": 3,
+        "index_key_differs": 2,
         "entry_orphaned": 7,
         "log_count_differs": 7,
     }

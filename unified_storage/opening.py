@@ -37,6 +37,7 @@ _BACKENDS = {  # scheme: module, factory, extra to install
     "mysql": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
     "mariadb": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
 }
+_SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _registered: dict[str, Factory] = {}
 
 
@@ -87,7 +88,8 @@ def open_storage(
         indexed: further indexed paths by record type, ``{"note": ["data.tag"]}``.
         clock: gives the time, aware; the only clock the storage uses.
         options: ``namespace``, ``pool_size``, ``connect_timeout`` and ``statement_timeout`` (seconds), and what
-            the backend takes.
+            the backend takes. With ``create=False``, which every backend here takes, the store has to be there:
+            opening it makes and upgrades nothing, and raises ``StorageConfigurationError`` where there is none.
     Raises:
         StorageConfigurationError: an unknown scheme, option or instance.
     """
@@ -211,6 +213,29 @@ def number_option(options: dict[str, Any], name: str, default: float) -> float:
     if not value > 0:
         raise StorageConfigurationError(f"{name} must be above 0, not {given!r}")
     return value
+
+
+def switch_option(options: dict[str, Any], name: str, default: bool) -> bool:
+    """Take a switch out of *options*, where URL queries hold words."""
+    given = options.pop(name, default)
+    value = _SWITCHES.get(str(given).lower())
+    if value is None:
+        raise StorageConfigurationError(f"{name} must be true or false, not {given!r}")
+    return value
+
+
+def no_store(place: object, why: str, known: int) -> StorageConfigurationError:
+    """The error of a backend that was told ``create=False`` where there is no store.
+
+    Args:
+        place: the URL, which is shown without its password.
+        why: what would be there.
+        known: the schema version of this program.
+    """
+    return StorageConfigurationError(
+        f"there is no store of ours in {place}: {why}; see that the place and the namespace are right",
+        details={"found": 0, "known": known},
+    )
 
 
 def refuse_unknown(options: Mapping[str, Any], scheme: str) -> None:

@@ -46,9 +46,10 @@ async def client_on(url: str, **options: Any) -> AsyncIterator[Client]:
 class Counted:
     """Counts on a key, and remembers what was acknowledged and what was not."""
 
-    def __init__(self, client: RedisClient, key: str) -> None:
+    def __init__(self, client: RedisClient, key: str, timeout: float = 15) -> None:
         self._client = client
         self._key = key
+        self._timeout = timeout
         self.acknowledged = 0
         self.unknown = 0
         self.refused: list[StorageError] = []
@@ -57,7 +58,7 @@ class Counted:
         till = time.monotonic() + seconds
         while time.monotonic() < till:
             try:
-                await self._client.run(COUNT, [self._key], [], timeout=15)
+                await self._client.run(COUNT, [self._key], [], timeout=self._timeout)
             except StorageError as error:
                 if error.details.get("outcome") == "unknown":
                     self.unknown += 1

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -202,7 +204,7 @@ async def test_a_killed_master_costs_no_acknowledged_count_and_its_replica_goes_
     counted = [Counted(client, key) for key in keys[:16]]
     before = master_of(server, keys[0])
     replica = await asyncio.to_thread(_replica_of, server, before)
-    load = [asyncio.create_task(one.go_on(6)) for one in counted]
+    load = [asyncio.create_task(one.go_on(6)) for one in counted for _ in range(4)]
     reads = asyncio.create_task(_read_on(client, keys[:16], 6))
     await asyncio.sleep(0.5)
     before.kill()
@@ -221,12 +223,38 @@ async def test_a_killed_master_costs_no_acknowledged_count_and_its_replica_goes_
     assert sum(one.unknown for one in counted) > 0  # or nothing was under way when it was killed
 
 
-async def _read_on(client: Client, keys: list[str], seconds: float) -> float:
+async def test_a_master_that_falls_silent_is_left_for_its_replica(server: Server, client: Client, tag: str) -> None:
+    """As when its machine lost power or its network: no connection is refused and none ends."""
+    key = keys_of(tag)[0]
+    silent = master_of(server, key)
+    replica = await asyncio.to_thread(_replica_of, server, silent)
+    counted = Counted(client, key, timeout=60)
+    load = [asyncio.create_task(counted.go_on(8)) for _ in range(8)]
+    reads = [asyncio.create_task(_read_on(client, [key], 8, timeout=60)) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    begun = time.monotonic()
+    os.kill(silent.process.pid, signal.SIGSTOP)
+    try:
+        slowest = max(await asyncio.gather(*reads))
+        await asyncio.gather(*load)
+        assert time.monotonic() - begun < 20  # their own time would be three times that
+        assert slowest > 1
+        value = int((await client.ask([("GET", key)], timeout=5))[0])
+    finally:
+        os.kill(silent.process.pid, signal.SIGCONT)
+        await asyncio.to_thread(server.settle)
+    assert master_of(server, key) is replica
+    assert counted.acknowledged <= value <= counted.acknowledged + counted.unknown
+    assert counted.refused == []
+    assert counted.acknowledged > 100
+
+
+async def _read_on(client: Client, keys: list[str], seconds: float, timeout: float = 15) -> float:
     """Read until the time is up; seconds that the slowest read took."""
     till, slowest = time.monotonic() + seconds, 0.0
     while time.monotonic() < till:
         begun = time.monotonic()
-        await client.ask([("GET", key) for key in keys], timeout=15)
+        await client.ask([("GET", key) for key in keys], timeout=timeout)
         slowest = max(slowest, time.monotonic() - begun)
     return slowest
 

@@ -300,17 +300,21 @@ class Client:
 
     def _patience(self, timeout: float) -> _Patience:
         # A server that never answered is likely to be named wrong: no sense in waiting for it.
-        unreachable = min(timeout, self._settings.connect_timeout) if self._has_answered else 0.0
-        return _Patience(timeout, unreachable)
+        return _Patience(timeout, self._settings.connect_timeout if self._has_answered else 0.0)
 
 
 class _Patience:
-    """How long one call goes on trying, and the pauses it makes."""
+    """How long one call goes on trying, and the pauses it makes.
+
+    Args:
+        timeout: seconds for all of it.
+        unreachable: seconds in which a server that cannot be reached may come back.
+    """
 
     def __init__(self, timeout: float, unreachable: float) -> None:
-        now = asyncio.get_running_loop().time()
-        self.deadline = now + timeout
-        self._until_reached = now + unreachable
+        self.deadline = asyncio.get_running_loop().time() + timeout
+        self._unreachable = unreachable
+        self._until_reached: float | None = None
         self._tries = 0
 
     async def wait_after(self, troubles: Sequence[Exception]) -> None:
@@ -322,10 +326,16 @@ class _Patience:
         pause = (
             0.0 if self._tries < _SOON and all(code_of(trouble) in _AT_ONCE for trouble in troubles) else self._pause()
         )
-        limit = self._until_reached if _is_unreachable(worst) else self.deadline
-        if asyncio.get_running_loop().time() + pause >= limit or _is_hopeless(worst):
+        if asyncio.get_running_loop().time() + pause >= self._limit(worst) or _is_hopeless(worst):
             raise translated(worst)
         await asyncio.sleep(pause)
+
+    def _limit(self, trouble: Exception) -> float:
+        if not _is_unreachable(trouble):
+            return self.deadline
+        if self._until_reached is None:
+            self._until_reached = asyncio.get_running_loop().time() + self._unreachable
+        return min(self._until_reached, self.deadline)
 
     def _pause(self) -> float:
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._tries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -15,7 +16,12 @@ from unified_storage.backends.redis.facts import check_version, parsed_info
 from unified_storage.backends.redis.line import Command
 from unified_storage.backends.redis.node import Nodes
 from unified_storage.backends.redis.settings import Address, Settings
-from unified_storage.errors import StorageClosedError, StorageConfigurationError, StoragePermissionError
+from unified_storage.errors import (
+    StorageClosedError,
+    StorageConfigurationError,
+    StorageError,
+    StoragePermissionError,
+)
 
 _KEY_AT = {b"EVALSHA": 3, b"EVALSHA_RO": 3, b"EVAL": 3, b"EVAL_RO": 3}
 """Where a command's first key stands, if it is not the word behind its name."""
@@ -49,7 +55,7 @@ class OneNode:
     """A single node, asked once what it is."""
 
     def __init__(self, settings: Settings) -> None:
-        self.nodes = Nodes(settings)
+        self.nodes = Nodes(settings, _no_matter)
         self._address = settings.start[0]
         self._timeout = settings.connect_timeout
         self.is_known = False
@@ -80,7 +86,8 @@ class SlotMap:
     """The masters of a cluster by slot, as one of its nodes told it."""
 
     def __init__(self, settings: Settings) -> None:
-        self.nodes = Nodes(settings)
+        self.nodes = Nodes(settings, self._suspect)
+        self._inquiry: asyncio.Task[None] | None = None
         self._start = settings.start
         self._attempt_timeout = settings.attempt_timeout
         self._slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
@@ -94,8 +101,21 @@ class SlotMap:
             if not self.is_known:
                 await self._learn()
 
-    async def _learn(self) -> None:
-        candidates = [*{*self._nodes, *self._start}]
+    def _suspect(self, silent: Address) -> None:
+        """Ask the others whether a node that gives no answer is still one of them: else it is let go.
+
+        A machine without power ends no connection, and what was asked of it would be waited for to the last.
+        """
+        if self._inquiry is None or self._inquiry.done():
+            self._inquiry = asyncio.get_running_loop().create_task(self._inquire(silent))
+
+    async def _inquire(self, silent: Address) -> None:
+        with suppress(NotSent, StorageError):  # nobody can say: whoever waits learns what comes of it
+            async with self._asking:
+                await self._learn(besides=silent)
+
+    async def _learn(self, besides: Address | None = None) -> None:
+        candidates = [*{*self._nodes, *self._start} - {besides}]
         random.shuffle(candidates)  # the first one may be cut off and not know it
         failure = NotSent("no node of the Redis cluster is known")
         for address in candidates:
@@ -144,6 +164,10 @@ class SlotMap:
 
     def doubt(self) -> None:
         self.is_known = False
+
+
+def _no_matter(silent: Address) -> None:
+    """There is nobody else to ask."""
 
 
 def _as_bytes(word: str | bytes | float) -> bytes:

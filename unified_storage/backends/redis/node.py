@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _MOST_TOGETHER = 256
 _MOST_BYTES = 1 << 20
 """A bigger request travels alone: the server holds what it has received of one connection in memory."""
+_LONG_SILENCE = 1.5
+_LAST_MOMENT = 1.0
+"""Seconds, both."""
 
 
 class Request:
@@ -86,11 +89,18 @@ class Request:
 
 
 class Node:
-    """What is asked of one node: at most ``pool_size`` lines, first come first served."""
+    """What is asked of one node: at most ``pool_size`` lines, first come first served.
 
-    def __init__(self, address: Address, settings: Settings) -> None:
+    Args:
+        on_silence: called with the address about every second in which the node was asked and gave no answer.
+    """
+
+    def __init__(self, address: Address, settings: Settings, on_silence: Callable[[Address], None]) -> None:
         self.address = address
         self._settings = settings
+        self._on_silence = on_silence
+        self._listener: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         self._packer = Line(address, settings)
         self._waiting: deque[Request] = deque()
         self._free: list[Line] = []
@@ -119,10 +129,21 @@ class Node:
 
     def _begin(self) -> None:
         self._is_due = False
+        loop = asyncio.get_running_loop()
         while self._waiting and (line := self._free_line()) is not None:
-            work = asyncio.get_running_loop().create_task(self._work(line, self._next_batch()))
+            work = loop.create_task(self._work(line, self._next_batch()))
             self._at_work.add(work)
             work.add_done_callback(self._at_work.discard)
+        if self._listener is None:
+            self._heard_at = loop.time()
+            self._listen()
+
+    def _listen(self) -> None:
+        """Look once a second, as long as something is under way, whether anything was heard."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._heard_at > _LONG_SILENCE:
+            self._on_silence(self.address)
+        self._listener = loop.call_later(1, self._listen) if self._at_work and not self._is_retired else None
 
     def _free_line(self) -> Line | None:
         if self._free:
@@ -136,6 +157,7 @@ class Node:
         try:
             while batch:
                 await _exchange(line, batch, self._settings.attempt_timeout)
+                self._heard_at = asyncio.get_running_loop().time()
                 batch = self._next_batch()
         finally:
             if self._is_retired:
@@ -155,10 +177,13 @@ class Node:
         return batch
 
     def retire(self) -> None:
-        """Nothing will be asked of this node any more: end its lines as soon as they are free."""
+        """Nothing will be asked of this node any more: what waits is not sent, and what was sent has a moment."""
         self._is_retired = True
+        while self._waiting:
+            self._waiting.popleft().settle(NotSent(f"{self.address} is not used any more"))
         for line in self._free:
             line.cut()
+        asyncio.get_running_loop().call_later(_LAST_MOMENT, self.cut)
 
     async def close(self, seconds: float) -> None:
         """Refuse what waits, let what was sent end for *seconds* at most, then end every line."""
@@ -184,14 +209,15 @@ class Node:
 class Nodes:
     """The nodes that one event loop talks to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_silence: Callable[[Address], None]) -> None:
         self._settings = settings
+        self._on_silence = on_silence
         self._nodes: dict[Address, Node] = {}
 
     def at(self, address: Address) -> Node:
         node = self._nodes.get(address)
         if node is None:
-            node = self._nodes[address] = Node(address, self._settings)
+            node = self._nodes[address] = Node(address, self._settings, self._on_silence)
         return node
 
     def keep_only(self, addresses: set[Address]) -> None:

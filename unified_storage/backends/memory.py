@@ -30,7 +30,7 @@ from unified_storage.interface import (
     TransactionCall,
 )
 from unified_storage.logs import checked_log, checked_range, parse_log_id
-from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.opening import StorageURL, number_option, refuse_unknown, switch_option
 from unified_storage.placing import checked_append, checked_rewrite
 from unified_storage.record import checked_id, checked_record, checked_records
 
@@ -224,7 +224,8 @@ class _MemoryInside(_MemoryVerbs):
 
 
 def open_memory(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> MemoryStorage:
-    """The storage of ``memory://``: each is a store of its own."""
+    """The storage of ``memory://``: each is a store of its own, there as soon as it is opened."""
     timeout = number_option(options, "statement_timeout", 30)
+    switch_option(options, "create", True)
     refuse_unknown({key: value for key, value in options.items() if key not in _IGNORED}, url.scheme)
     return MemoryStorage(indexed=indexed, clock=clock, statement_timeout=timeout)

@@ -33,6 +33,8 @@ class Paths:
     """Partition, type and path where records may lack their key."""
     is_made: bool = False
     """Whether the store has every partition's schema."""
+    is_begun: bool = False
+    """Whether it has that of any partition."""
 
     def of(self, type_name: str) -> Mapping[Path, bool]:
         return self.by_type.get(type_name, {})
@@ -54,11 +56,11 @@ async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Pat
         asked.append(("HMGET", layout.meta(partition), "schema", "generation"))
         asked.append(("HGETALL", layout.key(partition, "paths")))
     answers = await client.ask(asked, timeout=timeout)
-    generations, unfilled, is_made = list[int](), list[tuple[int, str, Path]](), True
+    generations, unfilled, made = list[int](), list[tuple[int, str, Path]](), list[bool]()
     by_type: dict[str, dict[Path, bool]] = {}
     for partition, ((schema, generation), listed) in enumerate(zip(answers[::2], answers[1::2], strict=True)):
         _check_schema(schema)
-        is_made = is_made and schema is not None
+        made.append(schema is not None)
         generations.append(int(generation or 0))
         for name, state in zip(listed[::2], listed[1::2], strict=True):
             kind, _, text = name.decode("utf-8", "surrogatepass").partition(" ")
@@ -66,7 +68,7 @@ async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Pat
             paths[path] = paths.get(path, True) and state == b"filled"
             if state != b"filled":
                 unfilled.append((partition, kind, path))
-    return Paths(generations, by_type, unfilled, is_made)
+    return Paths(generations, by_type, unfilled, is_made=all(made), is_begun=any(made))
 
 
 def _check_schema(schema: bytes | None) -> None:

@@ -12,7 +12,7 @@ from unified_storage.backends.redis.buffer import Buffer
 from unified_storage.backends.redis.client import RedisClient, opened_client
 from unified_storage.backends.redis.jobs import Job
 from unified_storage.backends.redis.partitions import Layout, key_prefix, time_text
-from unified_storage.backends.redis.paths import SCHEMA, prepared_paths
+from unified_storage.backends.redis.paths import SCHEMA, Paths, prepared_paths, read_paths
 from unified_storage.backends.redis.record_turns import RecordTurns
 from unified_storage.backends.redis.rows import Key, Row, row_of
 from unified_storage.backends.redis.scripts import PURGE
@@ -33,7 +33,7 @@ from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import Entries, Filters, Ids, Indexed, Seqs, TransactionCall
 from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
-from unified_storage.opening import StorageURL, refuse_unknown
+from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch_option
 from unified_storage.ordering import Order
 from unified_storage.placing import Append
 from unified_storage.record import Draft, checked_id, checked_record, checked_records
@@ -50,21 +50,33 @@ def open_redis(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: An
     """The storage of ``redis://host:port/db`` or ``redis+cluster://host:port,host:port``, with ``rediss`` over TLS.
 
     Options: ``namespace``, ``pool_size`` (connections of an event loop to a node), ``connect_timeout`` and
-    ``statement_timeout`` (seconds), and what redis-py's connections take.
+    ``statement_timeout`` (seconds), ``create`` (false: the store has to be there), and what redis-py's connections
+    take.
     """
     prefix = key_prefix(str(options.pop("namespace", "")))
+    create = switch_option(options, "create", True)
     client = opened_client(url, options)
     refuse_unknown(options, url.scheme)
-    return RedisStorage(client, prefix, indexed=indexed, clock=clock)
+    return RedisStorage(client, prefix, place=str(url), create=create, indexed=indexed, clock=clock)
 
 
 class RedisStorage(RedisVerbs):
-    """Every verb on Redis; what only one script has to decide takes one round trip."""
+    """Every verb on Redis; what only one script has to decide takes one round trip.
 
-    def __init__(self, client: RedisClient, prefix: str, *, indexed: Indexed, clock: Clock) -> None:
+    Args:
+        prefix: what its keys begin with.
+        place: its URL, without a password.
+        create: whether opening it makes what is missing there.
+    """
+
+    def __init__(
+        self, client: RedisClient, prefix: str, *, place: str, create: bool, indexed: Indexed, clock: Clock
+    ) -> None:
         self.indexed = indexed
         self.clock = clock
         self._client = client
+        self._place = place
+        self._create = create
         self._store = Store(client, Layout(prefix, client.partitions), clock, client.statement_timeout)
         self._turns = RecordTurns()
         self._updates = Updates(self._store, self._turns)
@@ -87,14 +99,22 @@ class RedisStorage(RedisVerbs):
         try:
             self._check_not_closed()
             if not self._is_open:
-                store = self._store
-                store.paths = await prepared_paths(store.client, store.layout, self.indexed, store.timeout)
+                self._store.paths = await self._paths()
                 self._is_open = True
         except BaseException:
             await self._client.let_go()  # whoever could not open it does not know that there is something to close
             raise
         finally:
             self._opening.leave()
+
+    async def _paths(self) -> Paths:
+        store = self._store
+        if self._create:
+            return await prepared_paths(store.client, store.layout, self.indexed, store.timeout)
+        paths = await read_paths(store.client, store.layout, store.timeout)
+        if not paths.is_begun:
+            raise no_store(self._place, f"no key {store.layout.meta(0)}", SCHEMA)
+        return paths
 
     def _check_not_closed(self) -> None:
         if self._is_closed:

@@ -38,7 +38,7 @@ from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageConfigurationError, StorageConnectionError, StorageError
 from unified_storage.interface import Indexed
-from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.opening import StorageURL, number_option, refuse_unknown, switch_option
 
 MYSQL = Dialect(
     name="mysql",
@@ -64,18 +64,27 @@ def open_mysql(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: An
     """The storage of ``mysql://user:password@host:port/database``; several hosts stand with commas between.
 
     Options: ``namespace``, ``pool_size`` (connections for each event loop), ``connect_timeout`` and
-    ``statement_timeout`` (seconds), ``unix_socket`` (a file, instead of a host), ``ssl`` (``true``; ``unverified``
-    takes any certificate) with ``ssl_ca``, ``ssl_cert`` and ``ssl_key`` (files), and of ``asyncmy.connect``:
-    ``program_name``, ``server_public_key`` and ``password_creator``.
+    ``statement_timeout`` (seconds), ``create`` (false: the store has to be there), ``unix_socket`` (a file, instead of
+    a host), ``ssl`` (``true``; ``unverified`` takes any certificate) with ``ssl_ca``, ``ssl_cert`` and ``ssl_key``
+    (files), and of ``asyncmy.connect``: ``program_name``, ``server_public_key`` and ``password_creator``.
     """
     prefix = table_prefix(str(options.pop("namespace", "")))
     statement_timeout = number_option(options, "statement_timeout", 30)
     connect_timeout = number_option(options, "connect_timeout", 10)
     pool_size = max(1, int(number_option(options, "pool_size", 10)))
+    create = switch_option(options, "create", True)
     driver = MySQLDriver(*places_and_login(url, options), statement_timeout=statement_timeout)
     refuse_unknown(options, url.scheme)
     engine = ServerEngine(driver, pool_size=pool_size, connect_timeout=connect_timeout, lock=prefix)
-    return SQLStorage(engine, prefix, indexed=indexed, clock=clock, statement_timeout=statement_timeout)
+    return SQLStorage(
+        engine,
+        prefix,
+        place=str(url),
+        create=create,
+        indexed=indexed,
+        clock=clock,
+        statement_timeout=statement_timeout,
+    )
 
 
 class MySQLDriver:

@@ -22,7 +22,7 @@ from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageConfigurationError, StorageError
 from unified_storage.interface import Indexed
-from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.opening import StorageURL, number_option, refuse_unknown, switch_option
 
 POSTGRESQL = Dialect(
     name="postgresql",
@@ -62,20 +62,29 @@ def open_postgresql(url: StorageURL, *, indexed: Indexed, clock: Clock, **option
     """The storage of ``postgresql://user:password@host:port/database``; several hosts stand with commas between.
 
     Options: ``namespace``, ``pool_size`` (connections for each event loop), ``connect_timeout`` and
-    ``statement_timeout`` (seconds), ``application_name``, ``search_path``, and of ``asyncpg.connect``: ``host``,
-    ``port``, ``user``, ``password``, ``database``, ``passfile``, ``service``, ``servicefile``, ``ssl`` or ``sslmode``
-    with ``sslrootcert``, ``sslcert``, ``sslkey``..., ``direct_tls``, ``target_session_attrs``, ``server_settings``,
-    ``krbsrvname``, ``gsslib``, ``statement_cache_size``, ``max_cached_statement_lifetime`` and
-    ``max_cacheable_statement_size``.
+    ``statement_timeout`` (seconds), ``create`` (false: the store has to be there), ``application_name``,
+    ``search_path``, and of ``asyncpg.connect``: ``host``, ``port``, ``user``, ``password``, ``database``, ``passfile``,
+    ``service``, ``servicefile``, ``ssl`` or ``sslmode`` with ``sslrootcert``, ``sslcert``, ``sslkey``...,
+    ``direct_tls``, ``target_session_attrs``, ``server_settings``, ``krbsrvname``, ``gsslib``,
+    ``statement_cache_size``, ``max_cached_statement_lifetime`` and ``max_cacheable_statement_size``.
     """
     prefix = table_prefix(str(options.pop("namespace", "")))
     statement_timeout = number_option(options, "statement_timeout", 30)
     connect_timeout = number_option(options, "connect_timeout", 10)
     pool_size = max(1, int(number_option(options, "pool_size", 10)))
+    create = switch_option(options, "create", True)
     driver = PostgreSQLDriver(server_of(url, options), statement_timeout)
     refuse_unknown(options, url.scheme)
     engine = ServerEngine(driver, pool_size=pool_size, connect_timeout=connect_timeout, lock=prefix)
-    return SQLStorage(engine, prefix, indexed=indexed, clock=clock, statement_timeout=statement_timeout)
+    return SQLStorage(
+        engine,
+        prefix,
+        place=str(url),
+        create=create,
+        indexed=indexed,
+        clock=clock,
+        statement_timeout=statement_timeout,
+    )
 
 
 @dataclass(frozen=True, slots=True)

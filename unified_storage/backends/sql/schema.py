@@ -46,6 +46,8 @@ def _one_path_a_slot(tables: Tables, dialect: Dialect) -> Steps[None]:
 
 STEPS: tuple[Callable[[Tables, Dialect], Steps[None]], ...] = (_first_tables, _one_path_a_slot)
 """What turns each version of the schema into the next; only ever added to."""
+OLDEST_READ = 1
+"""The first version that reads find all they look at in; a step that adds to that moves it."""
 
 
 def version_of(tables: Tables, dialect: Dialect) -> Steps[int]:

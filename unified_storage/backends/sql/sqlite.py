@@ -19,6 +19,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 import unified_storage.portal  # noqa: F401  # its fork hooks have to be registered before ours
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.engine import StepsOf
+from unified_storage.backends.sql.schema import STEPS
 from unified_storage.backends.sql.sqlite_connection import MEMORY, SQLiteConnection
 from unified_storage.backends.sql.sqlite_jobs import Job
 from unified_storage.backends.sql.sqlite_threads import (
@@ -35,7 +36,7 @@ from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageConfigurationError, StorageConnectionError
 from unified_storage.interface import Indexed
-from unified_storage.opening import StorageURL, number_option, refuse_unknown
+from unified_storage.opening import StorageURL, no_store, number_option, refuse_unknown, switch_option
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -56,19 +57,27 @@ def open_sqlite(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: A
     """The storage of ``sqlite:///file.db`` or ``sqlite:///:memory:``.
 
     Options: ``namespace``, ``pool_size`` (readers), ``connect_timeout`` and ``statement_timeout`` (seconds), and
-    ``create`` (false: the file has to be there).
+    ``create`` (false: the store has to be there).
     """
     path = url.path or MEMORY
     prefix = table_prefix(str(options.pop("namespace", "")))
     statement_timeout = number_option(options, "statement_timeout", 30)
     number_option(options, "connect_timeout", statement_timeout)  # a file has nothing to connect to
     readers = max(1, int(number_option(options, "pool_size", 4)))
-    create = str(options.pop("create", True)).lower() in ("1", "true", "yes")
+    create = switch_option(options, "create", True) or path == MEMORY
     refuse_unknown(options, url.scheme)
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StorageConfigurationError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
     engine = SQLiteEngine(path, create=create, busy_timeout=statement_timeout, readers=readers)
-    return SQLStorage(engine, prefix, indexed=indexed, clock=clock, statement_timeout=statement_timeout)
+    return SQLStorage(
+        engine,
+        prefix,
+        place=str(url),
+        create=create,
+        indexed=indexed,
+        clock=clock,
+        statement_timeout=statement_timeout,
+    )
 
 
 class SQLiteFile:
@@ -94,6 +103,8 @@ class SQLiteFile:
         return self.identity is not None or self._create == settings["create"]
 
     def _connected(self) -> SQLiteConnection:
+        if not self._create and not os.path.exists(self.path):
+            raise no_store(f"sqlite:///{self.path}", "no such file", len(STEPS))
         folder = Path(self.path).parent
         if self.path != MEMORY and not folder.is_dir():
             raise StorageConnectionError(f"SQLite {self.path}: the folder {folder} does not exist")

@@ -19,7 +19,7 @@ from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
 from unified_storage.clock import Clock
-from unified_storage.errors import StorageClosedError, StorageTransactionError
+from unified_storage.errors import StorageClosedError, StorageConfigurationError, StorageTransactionError
 from unified_storage.filters import Condition, Path, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import (
@@ -44,6 +44,7 @@ from unified_storage.logs import (
     names_system_logs,
     parse_log_id,
 )
+from unified_storage.opening import no_store
 from unified_storage.ordering import Order, read_cursor
 from unified_storage.paging import page_of, page_order
 from unified_storage.placing import checked_append, checked_rewrite
@@ -280,14 +281,31 @@ def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) ->
 
 
 class SQLStorage(_SQLVerbs):
-    """A storage on one SQL engine."""
+    """A storage on one SQL engine.
+
+    Args:
+        prefix: what the names of its tables begin with.
+        place: its URL, without a password.
+        create: whether opening it makes and upgrades what is missing there.
+    """
 
     def __init__(
-        self, engine: Engine, prefix: str, *, indexed: Indexed, clock: Clock, statement_timeout: float
+        self,
+        engine: Engine,
+        prefix: str,
+        *,
+        place: str,
+        create: bool,
+        indexed: Indexed,
+        clock: Clock,
+        statement_timeout: float,
     ) -> None:
         self.indexed = indexed
         self.clock = clock
         self._engine = engine
+        self._place = place
+        self._create = create
+        self._outdated: int | None = None
         self._tables = tables_of(prefix)
         self._store = schema.new_store(prefix, engine.dialect, clock)
         self._timeout = statement_timeout
@@ -308,13 +326,36 @@ class SQLStorage(_SQLVerbs):
         await self._opening.take(self._timeout)
         try:
             if not self._is_open:
-                await self._prepare()
+                await (self._prepare() if self._create else self._find())
                 self._is_open = True
         except BaseException:
             await self._engine.let_go()  # whoever could not open it does not know that there is something to close
             raise
         finally:
             self._opening.leave()
+
+    async def _find(self) -> None:
+        """Take the store as it is; paths that it does not index are searched without an index."""
+        tables, dialect = self._tables, self._engine.dialect
+        found = await self._engine.read(lambda: schema.version_of(tables, dialect), self._timeout)
+        if not found:
+            raise no_store(self._place, f"no table {tables.schema.name}", len(schema.STEPS))
+        self._outdated = found if found < len(schema.STEPS) else None
+        if found < schema.OLDEST_READ:
+            raise self._too_old(found)
+        await self._engine.read(lambda: schema.refreshed(self._store, dialect), self._timeout)
+
+    def _too_old(self, found: int) -> StorageConfigurationError:
+        known = len(schema.STEPS)
+        return StorageConfigurationError(
+            f"the store in {self._place} has schema version {found}, this program needs {known} here: "
+            f"unified-storage doctor upgrades it, and so does opening it without create=false",
+            details={"found": found, "known": known},
+        )
+
+    def _check_writable(self) -> None:
+        if self._outdated is not None:
+            raise self._too_old(self._outdated)
 
     async def _prepare(self) -> None:
         """Make or upgrade the schema, and fill the keys of paths that are new to older records."""
@@ -357,6 +398,7 @@ class SQLStorage(_SQLVerbs):
         self._holders.check()
         if not self._is_open or self._is_closed:
             await self._open()
+        self._check_writable()
         return await self._engine.write(lambda: self._current(steps), self._timeout)
 
     def transaction(
@@ -367,6 +409,7 @@ class SQLStorage(_SQLVerbs):
     async def _begin(self, timeout: float) -> _SQLUnit:
         if not self._is_open or self._is_closed:
             await self._open()
+        self._check_writable()
         begun = await self._engine.begin(lambda: schema.refreshed(self._store, self._engine.dialect), timeout)
         claims = Claims() if self._engine.dialect.locks_rows else None
         return _SQLUnit(self, begun, replace(self._store, claims=claims))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import EMBEDDED, SERVERS, engines, place_on
 from unified_storage import (
     StorageConflictError,
     StorageConnectionError,
@@ -33,9 +34,9 @@ class TestFaultyWithoutFaults(StorageConformance):
         return lambda **options: FaultyStorage(open_storage("memory://", **options))
 
 
-@pytest.fixture
-async def faulty():
-    async with FaultyStorage(open_storage("memory://")) as storage:
+@pytest.fixture(params=engines(*EMBEDDED, *SERVERS))
+async def faulty(request: pytest.FixtureRequest, tmp_path: Path):
+    async with place_on(request.param, tmp_path) as place, FaultyStorage(place.open()) as storage:
         yield storage
 
 

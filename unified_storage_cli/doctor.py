@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,7 @@ from unified_storage_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from legacy.migration import DoctorReport
+    from legacy.migration import DoctorReport, Finding
 
 SHOWN_LINES = 50
 
@@ -36,7 +36,8 @@ def doctor(
     """Look one of our stores over, and mend it where asked.
 
     It says what the store is, its schema, and what is wrong.
-    Every record and log is read. The exit code is 3 when something is wrong and was not mended.
+    What the store keeps for itself (keys, indexes, which log is whose) is looked at, and every record and log is read.
+    Others may use the store meanwhile. The exit code is 3 when something is wrong and was not mended.
     """
     from legacy.migration import examine
 
@@ -50,16 +51,16 @@ def doctor(
 
 def _print(report: DoctorReport) -> None:
     print_line(styled(printable(report.place), "bold"))
-    print_table([(styled(name, QUIET), printable(value)) for name, value in report.health.items()])
-    print_line(f"  {counted(report.records, 'record')} looked at")
+    print_table([(styled(name, QUIET), printable(value)) for name, value in _facts(report).items()])
     if not report.findings:
         print_line(styled("Nothing is wrong.", GOOD))
         return
-    print_line(styled("What is wrong:", BAD))
+    is_mended = report.repaired == len(report.findings)
+    print_line(styled("What was wrong:", GOOD) if is_mended else styled("What is wrong:", BAD))
     print_table(
         [
             (
-                styled(finding.kind, "yellow" if finding.repairable else "red"),
+                styled(finding.kind, _style(finding)),
                 finding.type,
                 printable(finding.id),
                 styled(printable(finding.detail or ""), QUIET),
@@ -72,13 +73,27 @@ def _print(report: DoctorReport) -> None:
     _print_end(report)
 
 
+def _facts(report: DoctorReport) -> dict[str, Any]:
+    """What the store is, the most telling first."""
+    health = {**report.health}
+    engine = " ".join(str(health.pop(name)) for name in ("backend", "version") if name in health)
+    known: dict[str, Any] = {name: health.pop(name) for name in ("schema", "durability") if name in health}
+    return {"engine": engine, **known, "records": grouped(report.records), **health}
+
+
+def _style(finding: Finding) -> str:
+    if finding.repaired:
+        return GOOD
+    return WORTH_A_LOOK if finding.repairable else "red"
+
+
 def _print_end(report: DoctorReport) -> None:
     left = len(report.findings) - report.repaired
-    mendable = sum(finding.repairable for finding in report.findings) - report.repaired
+    mendable = sum(finding.repairable and not finding.repaired for finding in report.findings)
     if report.repaired:
         print_line(styled(f"{counted(report.repaired, 'finding')} mended.", GOOD))
-    if mendable > 0:
+    if mendable:
         print_line(styled(f"--repair mends {grouped(mendable)} of them.", WORTH_A_LOOK))
-    if left > max(mendable, 0):
+    if left > mendable:
         told = "Nothing here can mend the others: take those records from a backup or from their source."
         print_line(styled(told, WORTH_A_LOOK))

@@ -1,13 +1,14 @@
 """Moving sessions from one place to another: copy, verify, and looking a store over."""
 
 from legacy.migration.copy import Progress, copy_store
-from legacy.migration.doctor import DoctorReport, Finding, check_storage, examine, repair
+from legacy.migration.doctor import DoctorReport, check_storage, examine, repair
 from legacy.migration.exit_codes import exit_code_of
 from legacy.migration.inspecting import PlaceFacts, inspect_place, inspect_session
 from legacy.migration.lease import AnotherRunError
 from legacy.migration.ledger import Ledger
 from legacy.migration.report import CopyReport
 from legacy.migration.verify import VerifyReport, verify_stores
+from unified_storage.findings import Finding
 
 __all__ = [
     "AnotherRunError",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from legacy.migration.lease import ID as RUN
 from legacy.migration.lease import TYPE as RUN_TYPE
 from legacy.migration.lease import AnotherRunError, Lease
 from legacy.stores.ours import LogIndex, read_log
-from legacy.stores.parcels import SESSION, Record
+from legacy.stores.parcels import SESSION, Record, RecordKey
 from legacy.stores.places import STORAGE, place_of
 from session_adapter.documents import format_of, stored_document, visible_id
 from session_adapter.metadata import OWN, derived_metadata, own_fields
@@ -22,34 +22,15 @@ from unified_storage.errors import (
     StorageIntegrityError,
     StorageValidationError,
 )
-from unified_storage.interface import IUnifiedStorage
+from unified_storage.findings import UNREADABLE, Finding
+from unified_storage.interface import Findings, IUnifiedStorage
 from unified_storage.opening import open_storage
 from unified_storage.values import equal
 
-UNREADABLE, UNREADABLE_LOG = "unreadable_record", "unreadable_log"
+UNREADABLE_LOG = "unreadable_log"
 METADATA, GROUPING, NO_KEY = "metadata_differs", "grouping_differs", "no_session_key"
 RUN_LEFT = "copy_run_left"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: a stable word.
-        repairable: whether :func:`repair` mends it without losing anything.
-        detail: which part; never contents.
-    """
-
-    kind: str
-    id: str
-    type: str
-    repairable: bool = False
-    detail: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        names = ("kind", "id", "type", "repairable", "detail")
-        return {name: getattr(self, name) for name in names}
+_HEADS_AT_ONCE = 100
 
 
 @dataclass
@@ -59,14 +40,17 @@ class DoctorReport:
     Attributes:
         health: what it says of itself, its schema with it.
         records: how many were looked at.
-        repaired: how many findings were mended.
     """
 
     place: str
     health: dict[str, Any]
     records: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    repaired: int = 0
+    findings: Findings = field(default_factory=list)
+
+    @property
+    def repaired(self) -> int:
+        """How many findings were mended."""
+        return sum(finding.repaired for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
@@ -85,9 +69,10 @@ class DoctorReport:
 
 
 async def examine(text: str | Path, *, mend: bool = False) -> DoctorReport:
-    """Look over the storage that *text* names; with *mend*, repair what can be.
+    """Look over the storage that *text* names; with *mend*, repair what can be. Others may use it meanwhile.
 
-    Opening it brings its schema up to date.
+    First what the storage keeps for itself is looked at, then every record with its logs. Opening it brings its
+    schema up to date.
 
     Raises:
         StorageConfigurationError: it is not there, or no storage of ours.
@@ -98,39 +83,59 @@ async def examine(text: str | Path, *, mend: bool = False) -> DoctorReport:
     place.check_readable()
     async with open_storage(place.url) as storage:
         report = DoctorReport(str(place), await storage.health_check())
-        async for batch in check_storage(storage):
+        async for found in storage.examine(repair=mend):
+            report.findings += found
+        damaged = {(finding.id, finding.type) for finding in report.findings if finding.kind == UNREADABLE}
+        found = await check_run(storage)
+        report.findings += await repair(storage, found) if mend else found
+        async for found in check_storage(storage, damaged):
             report.records += 1
-            report.findings.extend(batch)
-        if mend:
-            report.repaired = await repair(storage, report.findings)
+            report.findings += await repair(storage, found) if mend else found
     return report
 
 
-async def check_storage(storage: IUnifiedStorage) -> AsyncIterator[list[Finding]]:
-    """Look over every record with its logs: what is wrong with each, mostly nothing; nothing is written."""
+async def check_storage(storage: IUnifiedStorage, damaged: Collection[RecordKey] = ()) -> AsyncIterator[Findings]:
+    """Look over every record with its logs: what is wrong with each, mostly nothing; nothing is written.
+
+    Args:
+        damaged: records that are known to be unreadable, and need not be told again.
+    """
     index = LogIndex()
     try:
         await index.fill(storage)
-        yield await _check_run(storage)
-        async for heads in storage.stream_list(with_data=False):
-            for head in heads:
-                yield await _check_record(storage, index, head)
+        async for record in _records(storage, damaged):
+            if isinstance(record, Finding):
+                yield [record] if (record.id, record.type) not in damaged else []
+            else:
+                yield [one for one in await _check_record(storage, index, record) if _is_news(one, damaged)]
     finally:
         index.close()
 
 
-async def repair(storage: IUnifiedStorage, findings: list[Finding]) -> int:
-    """Mend those of *findings* that are repairable and still so; how many were. Times stay as they are."""
-    mended = 0
-    for finding in findings:
-        if finding.kind == RUN_LEFT:
-            mended += await storage.delete(RUN, type=RUN_TYPE)
-        elif finding.repairable:
-            mended += await _mend_session(storage, finding)
-    return mended
+def _is_news(finding: Finding, damaged: Collection[RecordKey]) -> bool:
+    return finding.kind != UNREADABLE or (finding.id, finding.type) not in damaged
 
 
-async def _check_run(storage: IUnifiedStorage) -> list[Finding]:
+async def repair(storage: IUnifiedStorage, findings: Findings) -> Findings:
+    """Mend those of *findings* that are repairable, and tell of each that it was; what is no longer so is left out.
+
+    Times stay as they are.
+    """
+    mended = [await _mended(storage, finding) for finding in findings]
+    return [finding for finding in mended if finding is not None]
+
+
+async def _mended(storage: IUnifiedStorage, finding: Finding) -> Finding | None:
+    if not finding.repairable:
+        return finding
+    if finding.kind == RUN_LEFT:
+        was_so = await storage.delete(RUN, type=RUN_TYPE)
+    else:
+        was_so = await _mend_session(storage, finding)
+    return replace(finding, repaired=True) if was_so else None
+
+
+async def check_run(storage: IUnifiedStorage) -> Findings:
     """What an interrupted copy left behind; one that is running is no finding."""
     if not await storage.exists(RUN, type=RUN_TYPE):
         return []
@@ -141,7 +146,43 @@ async def _check_run(storage: IUnifiedStorage) -> list[Finding]:
     return [Finding(RUN_LEFT, RUN, RUN_TYPE, repairable=True)]
 
 
-async def _check_record(storage: IUnifiedStorage, index: LogIndex, head: Record) -> list[Finding]:
+# -- records -----------------------------------------------------------------------------------------------------
+
+
+async def _records(storage: IUnifiedStorage, damaged: Collection[RecordKey]) -> AsyncIterator[Record | Finding]:
+    """The heads of all records; one whose head cannot be read is a finding, and costs itself alone."""
+    place: RecordKey | None = None
+    size = _HEADS_AT_ONCE
+    while True:
+        try:
+            async for heads in storage.stream_list(batch_size=size, after=place, with_data=False):
+                for head in heads:
+                    yield head
+                place = (heads[-1]["id"], heads[-1]["type"])
+            return
+        except StorageIntegrityError as error:
+            if size > 1:
+                size = 1  # one by one, up to the one that it is
+                continue
+            place = _place_of(error, place, damaged)
+            yield Finding(UNREADABLE, *place, detail=error.error_code)
+            size = _HEADS_AT_ONCE
+
+
+def _place_of(error: StorageIntegrityError, after: RecordKey | None, damaged: Collection[RecordKey]) -> RecordKey:
+    """Which record, the next behind *after*, cannot be read: the error tells, or the storage has told before.
+
+    Raises:
+        StorageIntegrityError: nobody knows, so there is nowhere to go on from.
+    """
+    told = [(error.details["id"], error.details["type"])] if {"id", "type"} <= error.details.keys() else damaged
+    behind = [key for key in told if after is None or key > after]
+    if not behind:
+        raise error
+    return min(behind)
+
+
+async def _check_record(storage: IUnifiedStorage, index: LogIndex, head: Record) -> Findings:
     id, type = head["id"], head["type"]
     try:
         record = await storage.load(id, type=type)
@@ -163,7 +204,7 @@ async def _unreadable_logs(storage: IUnifiedStorage, index: LogIndex, head: Reco
     return damaged
 
 
-def _check_session(record: Record) -> list[Finding]:
+def _check_session(record: Record) -> Findings:
     id = record["id"]
     # A record that no session view saved has no metadata derived from its document.
     if OWN not in (record.get("metadata") or {}):
@@ -181,7 +222,7 @@ def _check_session(record: Record) -> list[Finding]:
     return found
 
 
-def _same(wanted: Record, record: Record, name: str) -> bool:
+def _same(wanted: Mapping[str, Any], record: Record, name: str) -> bool:
     there = record["metadata"]
     return name in wanted and name in there and equal(wanted[name], there[name])
 

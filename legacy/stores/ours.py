@@ -10,9 +10,9 @@ from legacy.stores.contents import whole_content
 from legacy.stores.parcels import QUARANTINED, SESSION, Item, Log, Parcel, Record, RecordKey
 from legacy.stores.survey import temporary_database
 from session_adapter.entries import history_of
-from unified_storage.errors import StorageConflictError, StorageIntegrityError
+from unified_storage.errors import StorageConflictError, StorageIntegrityError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
-from unified_storage.logs import parse_log_id
+from unified_storage.logs import LogName, parse_log_id
 
 _RECORDS_AT_A_TIME = 50
 _ENTRIES_AT_A_TIME = 1_000
@@ -29,7 +29,7 @@ class LogIndex:
 
     async def fill(self, storage: IUnifiedStorage) -> None:
         async for ids in storage.logs():
-            names = [parse_log_id(id) for id in ids]
+            names = [name for id in ids if (name := _named(id)) is not None]
             rows = [(name.owner_id, name.owner_type, name.log_id) for name in names]
             self._database.executemany("INSERT OR IGNORE INTO logs VALUES (?, ?, ?)", rows)
 
@@ -43,6 +43,14 @@ class LogIndex:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _named(id: str) -> LogName | None:
+    """What a log id names; None for a damaged one, under which no storage finds anything."""
+    try:
+        return parse_log_id(id)
+    except StorageValidationError:
+        return None
 
 
 async def read_log(storage: IUnifiedStorage, id: str) -> Log | None:

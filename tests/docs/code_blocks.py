@@ -29,7 +29,7 @@ _MASKED = (
     (re.compile(r"20(2[5-9]|[3-9]\d)-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"), "TIME"),
     (re.compile(r"\b(\d+ min )?\d+(\.\d+)? s\b"), "DURATION"),
     (re.compile(r"(?m)^(\s*latency_ms\s+|.*latency_ms.: )[\d.]+"), r"\1MILLISECONDS"),
-    (re.compile(r"(?m)^(\s*version\s+)\d+\.\d+\.\d+"), r"\1VERSION"),
+    (re.compile(r"(?m)^(\s*version\s+|\s*engine\s+\w+ )\d+\.\d+\.\d+"), r"\1VERSION"),
     (re.compile(r"(?m)^(?:looking|copying|verifying)\b.*\n"), ""),
     (re.compile(r"(?m)[ \t]+$"), ""),
 )

@@ -26,7 +26,7 @@ async def url(tmp_path: Path) -> str:
 async def test_a_healthy_store_is_told_its_schema_and_nothing_else(url: str) -> None:
     before = await contents_of(url)
     report = await examine(url, mend=True)
-    assert (report.findings, report.exit_code, report.records) == ([], 0, 7)
+    assert (report.findings, report.exit_code, report.records) == ([], 0, 6)
     assert report.health["schema"] >= 1
     assert await contents_of(url) == before
 
@@ -68,6 +68,53 @@ async def test_unreadable_records_and_logs_are_named_and_left(url: str, tmp_path
     ]
     assert report.exit_code == 3
     assert report.to_dict()["findings"][1]["detail"] == "history/listed"
+
+
+async def test_a_record_whose_head_is_unreadable_costs_itself_alone(url: str, tmp_path: Path) -> None:
+    """Neither a text that is no JSON nor one that is no UTF-8 keeps the others from being looked at."""
+    async with open_storage(url) as storage:
+        for number in range(250):
+            await storage.save({"id": f"n{number:03}", "type": "note", "data": {}, "metadata": {"n": number}})
+        await storage.update("a", {"metadata": {"user_id": "bob"}}, type="session")
+        await storage.update("n249", {"metadata": {"user_id": "bob"}}, type="note")
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        for id, damage in (("n002", "CAST(X'7BFF' AS TEXT)"), ("n003", "'{'"), ("n120", "'[]'"), ("n121", "X'FF'")):
+            connection.execute(f"UPDATE unified_records SET metadata = {damage} WHERE id = ?", (id,))
+    connection.close()
+    report = await examine(url, mend=True)
+    assert [(one.kind, one.id) for one in report.findings] == [
+        *(("unreadable_record", id) for id in ("n002", "n003", "n120", "n121")),
+        ("metadata_differs", "a"),
+    ]
+    assert (report.records, report.repaired, report.exit_code) == (256, 1, 3)
+
+
+async def test_what_the_store_keeps_for_itself_is_looked_at_first_and_mended(url: str, tmp_path: Path) -> None:
+    before = await contents_of(url)
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        spoiled = """replace(metadata, '"user_id":"u"', '"user_id":"bob"')"""
+        connection.execute(f"UPDATE unified_records SET k9 = X'30', metadata = {spoiled} WHERE id = 'canonical'")
+        connection.execute("UPDATE unified_logs SET count = 99 WHERE log_id = 'history/listed'")
+        connection.execute("UPDATE unified_logs SET owner = 99 WHERE log_id = 'track:main/listed'")
+        connection.execute("INSERT INTO unified_logs VALUES (98, 'no name', 1, 0, 0)")
+    connection.close()
+    found = [("index_key_differs", "canonical"), ("log_orphaned", "listed"), ("log_orphaned", "")]
+    found += [("log_count_differs", "listed"), ("metadata_differs", "canonical")]
+    report = await examine(url)
+    assert [(one.kind, one.id) for one in report.findings] == found
+    assert (report.exit_code, report.repaired) == (3, 0)
+    mended = await examine(url, mend=True)
+    assert [(one.kind, one.id, one.repaired) for one in mended.findings] == [(kind, id, id != "") for kind, id in found]
+    again = await examine(url, mend=True)
+    assert [(one.kind, one.detail) for one in again.findings] == [("log_orphaned", "no name")]
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("DELETE FROM unified_logs WHERE log_id = 'no name'")
+    connection.close()
+    assert (await examine(url)).findings == []
+    after = await contents_of(url)
+    for contents in (before, after):
+        del contents["records"]["canonical", "session"]["version"]
+    assert after == before
 
 
 async def test_a_record_that_no_session_view_wrote_is_no_finding(url: str) -> None:

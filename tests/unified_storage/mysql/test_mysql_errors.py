@@ -48,6 +48,14 @@ def test_a_number_has_its_meaning(kind, retryable, numbers) -> None:
         assert ours.details["code"] == number
 
 
+def test_a_statement_that_another_node_of_a_cluster_interrupted_is_a_conflict() -> None:
+    """Elsewhere somebody ended it on purpose, which is not undone by repeating it."""
+    error = errors.OperationalError(1317, "Query execution was interrupted")
+    ours = translated_error(error, in_cluster=True)
+    assert type(ours) is StorageConflictError
+    assert ours.retryable
+
+
 @pytest.mark.parametrize(
     "error",
     [

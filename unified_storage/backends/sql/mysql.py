@@ -102,6 +102,7 @@ class MySQLDriver:
         self._login = login
         self._statement_timeout = statement_timeout
         self._first = 0
+        self._is_cluster = False
         self._ending: set[asyncio.Task[None]] = set()
 
     async def connect(self, timeout: float) -> MySQLConnection:
@@ -128,7 +129,7 @@ class MySQLDriver:
                     raise
         except TimeoutError as error:
             raise errors.OperationalError(CR_CONN_HOST_ERROR, f"no answer from {place} in {timeout:.3g} s") from error
-        self._first = self._places.index(place)
+        self._first, self._is_cluster = self._places.index(place), described.is_in_cluster
         return MySQLConnection(wire, described, partial(self._end_elsewhere, place))
 
     async def _opened(self, place: Place, timeout: float) -> Wire:
@@ -150,7 +151,7 @@ class MySQLDriver:
             raise errors.OperationalError(CR_CONN_HOST_ERROR, f"{place} takes no writes")
 
     def translated(self, error: Exception) -> StorageError | None:
-        return translated_error(error)
+        return translated_error(error, in_cluster=self._is_cluster)
 
     def says_later(self, error: StorageError) -> bool:
         return error.details.get("code") in LATER

@@ -24,7 +24,7 @@ _NUMBERS: dict[type[StorageError], tuple[int, ...]] = {
     # lock wait, deadlock, NOWAIT, row changed, duplicate (somebody inserted first), table altered since the snapshot,
     # statement to be prepared anew, certification of a replication group
     StorageConflictError: (1205, 1213, 3572, 1020, 1062, 1412, 1615, 3101),
-    StorageTimeoutError: (1969, 3024, 1317),
+    StorageTimeoutError: (1969, 3024),
     # no right to it, unknown host, read-only transaction, account locked or expired
     StoragePermissionError: (1044, 1045, 1130, 1141, 1142, 1143, 1227, 1370, 1698, 1792, 1820, 1862, 3118),
     # unknown database, variable, value of a variable; no such way to log in
@@ -44,6 +44,7 @@ _QUOTED = re.compile("['\"`].*['\"`]", re.DOTALL)
 _OF_THE_CLIENT = range(2000, 3000)
 _ENDS_THE_SESSION = frozenset({*_NUMBERS[StorageConnectionError], 1153} - {1047})
 _IS_THERE_ALREADY = frozenset({1022, 1050, 1060, 1061, 1062, 1826})
+_INTERRUPTED = 1317
 REPREPARE, TOO_MANY_PREPARED = 1615, 1461
 
 
@@ -64,10 +65,15 @@ def ends_the_session(error: errors.MySQLError) -> bool:
     return number is None or number in _OF_THE_CLIENT or number in _ENDS_THE_SESSION
 
 
-def translated_error(error: Exception) -> StorageError | None:
-    """Our error for one of asyncmy's or of the socket's, which stays its cause; None for any other."""
+def translated_error(error: Exception, *, in_cluster: bool = False) -> StorageError | None:
+    """Our error for one of asyncmy's or of the socket's, which stays its cause; None for any other.
+
+    Args:
+        in_cluster: the server is a node of a cluster. There an interrupted statement was in the way of what another
+            node did first, and nobody's deliberate end of it.
+    """
     if isinstance(error, errors.MySQLError):
-        return _translated_mysql(error)
+        return _translated_mysql(error, StorageConflictError if in_cluster else StorageTimeoutError)
     if isinstance(error, UnicodeDecodeError):
         # Its text holds the bytes, which are nobody's business.
         return StorageIntegrityError("MySQL: a stored text is not UTF-8", details={"engine": "mysql"})
@@ -76,10 +82,10 @@ def translated_error(error: Exception) -> StorageError | None:
     return None
 
 
-def _translated_mysql(error: errors.MySQLError) -> StorageError:
+def _translated_mysql(error: errors.MySQLError, interrupted: type[StorageError]) -> StorageError:
     number = number_of(error)
     known = StorageConnectionError if number is None or number in _OF_THE_CLIENT else StorageError
-    kind = _KINDS.get(number or 0, known)
+    kind = interrupted if number == _INTERRUPTED else _KINDS.get(number or 0, known)
     text = _without_values(error, number)
     details: dict[str, Any] = {"engine": "mysql", "code": number, "sqlstate": getattr(error, "sqlstate", None)}
     return kind(f"MySQL: {text}", details=details, cause=error, retryable=kind in _RETRYABLE)

@@ -20,7 +20,10 @@ _SET = (
     *("wsrep_sync_wait", "max_sort_length"),
     *("innodb_lock_wait_timeout", "lock_wait_timeout", "max_statement_time", "max_execution_time"),
 )
-_ASKED = ("max_allowed_packet", "read_only", "idle_transaction_timeout", "pseudo_thread_id", *_IDENTITY, *_SET)
+_ASKED = (
+    *("max_allowed_packet", "read_only", "idle_transaction_timeout", "pseudo_thread_id", "wsrep_on"),
+    *(*_IDENTITY, *_SET),
+)
 _OF_FACTS = ("version", "innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog", "wsrep_on")
 _OF_GALERA = ("wsrep_cluster_size", "wsrep_cluster_status", "wsrep_local_state_comment")
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
@@ -47,10 +50,16 @@ class Session:
     """Bytes."""
     is_read_only: bool
     ends_idle_transactions: bool
+    is_in_cluster: bool
+    """Whether other nodes write too (Galera): what they do first may end a statement here."""
 
 
 def by_name(rows: Sequence[Sequence[Any]]) -> Variables:
     return {str(name): str(value) for name, value in rows}
+
+
+def _is_on(name: str, variables: Variables) -> bool:
+    return variables.get(name, "OFF") not in ("OFF", "0")
 
 
 def session(variables: Variables) -> Session:
@@ -58,8 +67,9 @@ def session(variables: Variables) -> Session:
         number=int(variables["pseudo_thread_id"]),
         server=tuple(variables.get(name, "") for name in _IDENTITY),
         largest_packet=int(variables["max_allowed_packet"]),
-        is_read_only=variables.get("read_only", "OFF") not in ("OFF", "0"),
+        is_read_only=_is_on("read_only", variables),
         ends_idle_transactions="idle_transaction_timeout" in variables,
+        is_in_cluster=_is_on("wsrep_on", variables),
     )
 
 
@@ -103,14 +113,13 @@ def refuse_old(version: str) -> None:
 def facts(variables: Variables, galera: Variables) -> dict[str, Any]:
     """What a health check shows; ``durability`` is ``full`` where a commit survives a power cut, else ``delayed``."""
     flushes = variables.get("innodb_flush_log_at_trx_commit") == "1"
-    has_binlog = variables.get("log_bin", "OFF") not in ("OFF", "0")
-    is_full = flushes and (not has_binlog or variables.get("sync_binlog") == "1")
+    is_full = flushes and (not _is_on("log_bin", variables) or variables.get("sync_binlog") == "1")
     known = {
         "version": variables["version"],
         "flavour": flavour(variables["version"]),
         "durability": "full" if is_full else "delayed",
     }
-    if variables.get("wsrep_on", "OFF") in ("OFF", "0"):
+    if not _is_on("wsrep_on", variables):
         return known
     return known | {
         "galera": {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from unified_storage.backends.redis.client import Argument
 from unified_storage.backends.redis.partitions import time_text
 from unified_storage.backends.redis.rows import Key, Row, Stamp
-from unified_storage.logs import StoredEntry
+from unified_storage.logs import LogName, StoredEntry
 from unified_storage.placing import Append
 from unified_storage.record import Draft
 
@@ -59,12 +59,13 @@ class Job:
         )
 
     def append(self, asked: Append, now: int) -> None:
-        """Add entries to a log of a living record."""
+        """Add entries to a log of a living record, or put them in the place of all that are there."""
         name = asked.name
         self.changes.append(
             (
                 *("append", name.owner_type, name.owner_id, name.log_id, time_text(now)),
-                *(asked.on_duplicate, _or_nothing(asked.keep_last), _or_nothing(asked.expected_version)),
+                *(asked.on_duplicate, _or_nothing(asked.keep_last)),
+                *(int(asked.rewrites), _or_nothing(asked.expected_version)),
                 len(asked.drafts),
                 *(
                     part
@@ -73,6 +74,10 @@ class Job:
                 ),
             )
         )
+
+    def pop(self, name: LogName, now: int) -> None:
+        """Withdraw the newest entry of a log."""
+        self.changes.append(("pop", name.owner_type, name.owner_id, name.log_id, time_text(now)))
 
     # -- changes that were decided before ------------------------------------------------------------------------
 

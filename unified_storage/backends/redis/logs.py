@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from unified_storage.backends.redis.buffer import Buffer, OpenLog
+from unified_storage.backends.redis.buffer import Buffer, OpenLog, changed_meanwhile
 from unified_storage.backends.redis.partitions import time_of, time_text
 from unified_storage.backends.redis.rows import Key, Row
 from unified_storage.backends.redis.scripts import LOG_INFO, SINCE
@@ -132,20 +132,24 @@ async def log_info(buffer: Buffer, name: LogName) -> dict[str, Any] | None:
         return None
     first = min(log.fresh, default=None)
     if log.stored:
-        (member,) = await _stored_entries(buffer, log, 0, 1)
-        first = member.seq
+        first = (await _stored_entry(buffer, log, 0)).seq
     return {"first_seq": first, "last_seq": log.last_seq, "count": log.count}
 
 
-async def _stored_entries(
-    buffer: Buffer, log: OpenLog, skipped: int, limit: int, *, newest: bool = False
-) -> list[StoredEntry]:
-    """Some of the stored entries that are left, the oldest or the newest first."""
+async def _stored_entry(buffer: Buffer, log: OpenLog, skipped: int, *, newest: bool = False) -> StoredEntry:
+    """One of the stored entries that are left, counted from the oldest or from the newest."""
     first, last = f"({log.floor}", "+inf" if log.ceiling is None else f"({log.ceiling}"
     bounds = (last, first, "BYSCORE", "REV") if newest else (first, last, "BYSCORE")
-    key = _entries_key(buffer.store, log.name)
-    (answer,) = await buffer.store.ask([("ZRANGE", key, *bounds, "LIMIT", skipped, limit)])
-    return [log.replaced.get(entry.seq, entry) for entry in map(entry_of, answer)]
+    entry = await _first(buffer, log, (*bounds, "LIMIT", skipped, 1))
+    return log.replaced.get(entry.seq, entry)
+
+
+async def _first(buffer: Buffer, log: OpenLog, part: Command) -> StoredEntry:
+    """The first entry of a part of what is stored, which was not empty when the log was looked at first."""
+    (answer,) = await buffer.store.ask([("ZRANGE", _entries_key(buffer.store, log.name), *part)])
+    if not answer:
+        raise changed_meanwhile(log.name.owner_key)
+    return entry_of(answer[0])
 
 
 async def _opened(buffer: Buffer, name: LogName, keys: Iterable[str] = ()) -> tuple[OpenLog, dict[str, int]]:
@@ -201,16 +205,11 @@ async def _place(buffer: Buffer, log: OpenLog, placed: Placed) -> None:
         target = log.fresh if seq in log.fresh else log.replaced
         created = draft.created_at
         if created is None:
-            earlier = target.get(seq) or await _stored_entry(buffer, log, seq)
+            earlier = target.get(seq) or await _first(buffer, log, (seq, seq, "BYSCORE"))
             created = earlier.created_at
         target[seq] = draft.stored(seq, created)
     log.fresh |= {seq: draft.stored(seq, now) for seq, draft in placed.fresh.items()}
     log.last_seq, log.exists = placed.last_seq, True
-
-
-async def _stored_entry(buffer: Buffer, log: OpenLog, seq: int) -> StoredEntry:
-    (answer,) = await buffer.store.ask([("ZRANGE", _entries_key(buffer.store, log.name), seq, seq, "BYSCORE")])
-    return entry_of(answer[0])
 
 
 async def _drop_oldest(buffer: Buffer, log: OpenLog, count: int) -> None:
@@ -220,7 +219,7 @@ async def _drop_oldest(buffer: Buffer, log: OpenLog, count: int) -> None:
         for seq in sorted(log.fresh)[:count]:
             del log.fresh[seq]
     elif count:
-        (last,) = await _stored_entries(buffer, log, count - 1, 1)
+        last = await _stored_entry(buffer, log, count - 1)
         log.floor, log.stored = last.seq, log.stored - count
         log.replaced = {seq: entry for seq, entry in log.replaced.items() if seq > log.floor}
 
@@ -240,7 +239,7 @@ async def pop(buffer: Buffer, name: LogName) -> Entry | None:
     if log.fresh:
         newest = log.fresh.pop(max(log.fresh))
     else:
-        (newest,) = await _stored_entries(buffer, log, 0, 1, newest=True)
+        newest = await _stored_entry(buffer, log, 0, newest=True)
         log.replaced.pop(newest.seq, None)
         log.ceiling, log.stored = newest.seq, log.stored - 1
     _changed(buffer, log, owner)

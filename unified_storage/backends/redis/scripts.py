@@ -154,8 +154,9 @@ end
 """
 
 _APPEND = r"""
--- What each of the drafts does, before anything is written: its number, what is new, what is replaced.
-local function placed(log, last, count, on_duplicate)
+-- What each of the drafts does, before anything is written: its number, what is new, what is replaced. To a log that
+-- is rewritten no key is known.
+local function placed(log, last, count, on_duplicate, rewrites)
   local numbers, fresh, replaced, present = {}, {}, {}, {}
   local all_known, twice = count > 0, false
   for n = 1, count do
@@ -164,7 +165,7 @@ local function placed(log, last, count, on_duplicate)
     if draft.key ~= '' then
       seq = present[draft.key]
       if not seq then
-        seq = tonumber(redis.call('HGET', base .. 'k:' .. log, draft.key) or nil)
+        seq = not rewrites and tonumber(redis.call('HGET', base .. 'k:' .. log, draft.key) or nil)
         if seq and on_duplicate == 'error' then return nil, draft.key end
       elseif on_duplicate == 'error' then
         twice = twice or draft.key
@@ -206,11 +207,11 @@ end
 
 local function append()
   local type, id, log, now = take(), take(), take(), take()
-  local on_duplicate, keep_last, expected = take(), take(), take()
+  local on_duplicate, keep_last, rewrites, expected = take(), take(), take() == '1', take()
   local head = head_of(type, id)
   if not lives(head, now) then return { 'absent' } end
   local last = tonumber(redis.call('HGET', base .. 'o:' .. type .. ':' .. id, log) or 0)
-  local found, known = placed(log, last, tonumber(take()), on_duplicate)
+  local found, known = placed(log, last, tonumber(take()), on_duplicate, rewrites)
   if not found then return { 'duplicate', known } end
   if expected ~= '' and not found.all_known and tonumber(expected) ~= head[2] then return { 'version', head[2] } end
   if found.twice then return { 'duplicate', found.twice } end
@@ -218,7 +219,8 @@ local function append()
   if keep_last ~= '' then
     surplus = math.max(0, redis.call('ZCARD', base .. 'e:' .. log) + #found.fresh - tonumber(keep_last))
   end
-  if #found.fresh > 0 or next(found.replaced) or surplus > 0 then
+  if rewrites then redis.call('UNLINK', base .. 'e:' .. log, base .. 'k:' .. log) end
+  if rewrites or #found.fresh > 0 or next(found.replaced) or surplus > 0 then
     for seq, draft in pairs(found.replaced) do replace(log, seq, draft) end
     for _, draft in ipairs(found.fresh) do
       add(log, draft.seq, draft.created == '' and now or draft.created, draft.key, draft.body)
@@ -228,6 +230,17 @@ local function append()
     touch(type, id, head, head[2] + 1, later(now, head[5]))
   end
   return { 'done', found.numbers }
+end
+
+local function pop()
+  local type, id, log, now = take(), take(), take(), take()
+  local head = head_of(type, id)
+  local newest = lives(head, now) and redis.call('ZRANGE', base .. 'e:' .. log, -1, -1)[1]
+  if not newest then return { 'nothing' } end
+  forget_keys(log, { newest })
+  redis.call('ZREM', base .. 'e:' .. log, newest)
+  touch(type, id, head, head[2] + 1, later(now, head[5]))
+  return { 'done', newest }
 end
 """
 
@@ -284,7 +297,7 @@ local function change_log()
 end
 
 local changes = {
-  save = save, append = append, put = put, touch = touch_known, drop = drop_known, log = change_log,
+  save = save, append = append, pop = pop, put = put, touch = touch_known, drop = drop_known, log = change_log,
 }
 
 -- A check: '' means that nothing must be there, or that anything may be.

@@ -26,12 +26,13 @@ from unified_storage.clock import Clock
 from unified_storage.cursors import Cursor
 from unified_storage.errors import (
     StorageClosedError,
+    StorageConflictError,
     StorageError,
     StorageUnsupportedError,
 )
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
-from unified_storage.interface import Entries, Filters, Ids, Indexed, Seqs, TransactionCall
+from unified_storage.interface import Entries, Entry, Filters, Ids, Indexed, Seqs, TransactionCall
 from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
 from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch_option
 from unified_storage.ordering import Order
@@ -143,12 +144,13 @@ class RedisStorage(RedisVerbs):
         patience = Patience(store.timeout)
         while True:
             buffer = Buffer(store, self._turns.give_way)
-            result = await work(buffer)
-            if buffer.partition is None:
-                return result
-            reply = await store.commit(buffer.partition, buffer.job)
-            if reply[0] == b"done":
-                return result
+            try:
+                result = await work(buffer)
+                if buffer.partition is None or (await store.commit(buffer.partition, buffer.job))[0] == b"done":
+                    return result
+            except StorageConflictError as error:
+                if not error.retryable:
+                    raise
             await patience.pause()
 
     async def _walk(
@@ -252,6 +254,19 @@ class RedisStorage(RedisVerbs):
                 check_version(asked.expected_version, reply[1], name.owner_id)
         numbers: Seqs = reply[1]
         return numbers
+
+    async def _pop(self, name: LogName) -> Entry | None:
+        store = await self._ready()
+        await self._turns.give_way(name.owner_id)
+        now = store.now()
+
+        def job() -> Job:
+            made = Job()
+            made.pop(name, now)
+            return made
+
+        reply = await store.commit(store.layout.of(name.owner_id), job)
+        return logs.entry_of(reply[1]).handed_out() if reply[0] == b"done" else None
 
     async def _entries(self, name: LogName, wanted: ReadRange) -> Entries:
         return (await self._entries_of([name], wanted))[0]

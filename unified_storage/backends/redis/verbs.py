@@ -189,16 +189,18 @@ class RedisVerbs(IUnifiedStorage):
         return await self._append(checked_append(log_id, entries, on_duplicate, keep_last, expected_version))
 
     async def _append(self, asked: Append) -> Seqs:
+        """``append`` or ``rewrite``."""
         return await self._changed(lambda buffer: logs.append(buffer, asked))
 
     async def rewrite(
         self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None
     ) -> Seqs:
-        asked = checked_rewrite(log_id, entries, expected_version)
-        return await self._changed(lambda buffer: logs.append(buffer, asked))
+        return await self._append(checked_rewrite(log_id, entries, expected_version))
 
     async def pop(self, log_id: str) -> Entry | None:
-        name = parse_log_id(log_id)
+        return await self._pop(parse_log_id(log_id))
+
+    async def _pop(self, name: LogName) -> Entry | None:
         return await self._changed(lambda buffer: logs.pop(buffer, name))
 
     async def read(

@@ -223,13 +223,12 @@ async def to_the_end(work: Awaitable[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])
         except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
             cancelled = error
     if cancelled is not None:
-        task.exception()  # looked at: the cancellation is what goes on
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation is what goes on
         raise cancelled
     return task.result()
 

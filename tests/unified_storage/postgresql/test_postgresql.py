@@ -13,6 +13,7 @@ import pytest
 from tests.namespaces import without_query
 from tests.unified_storage.postgresql.engines import Engines, Witness, asking, calls
 from unified_storage import open_storage
+from unified_storage.backends.sql import server_engine
 from unified_storage.backends.sql.postgresql import server_of
 from unified_storage.backends.sql.postgresql_connection import numbered, translated_error
 from unified_storage.backends.sql.server_engine import ServerEngine
@@ -561,6 +562,19 @@ async def test_a_commit_that_was_sent_is_awaited_before_the_cancellation_goes_on
             await writing
         assert await engines.marks() == {"x"}
     assert await witness.states() == ["idle"]
+
+
+@pytest.mark.servers
+async def test_a_commit_that_outlasts_the_verbs_time_is_not_told_as_undone(
+    engines: Engines, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_engine, "_GRACE", 0.1)
+    left = server_engine.Patience.left.fget  # type: ignore[attr-defined]  # a property
+    monkeypatch.setattr(server_engine.Patience, "left", property(lambda patience: left(patience) + 3))
+    engine = engines(pool_size=1)
+    async with _SlowCommit(engines, witness, "PERFORM pg_sleep(1)"):
+        await engine.write(engines.adding("x"), 0.3)
+    assert await engines.marks() == {"x"}
 
 
 @pytest.mark.servers

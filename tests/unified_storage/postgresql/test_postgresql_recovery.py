@@ -143,11 +143,8 @@ async def test_a_server_that_falls_silent_in_a_statement_costs_no_more_than_the_
 
 
 async def test_a_server_that_falls_silent_in_the_commit_leaves_the_outcome_unknown(
-    gate: Gate, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    gate: Gate, engines: Engines
 ) -> None:
-    """Also where the verb's own time is over first."""
-    left = server_engine.Patience.left.fget  # type: ignore[attr-defined]  # a property
-    monkeypatch.setattr(server_engine.Patience, "left", property(lambda patience: left(patience) + 0.2))
     engine = engines(pool_size=1)
     await engine.read(pid, 10)
 
@@ -162,6 +159,25 @@ async def test_a_server_that_falls_silent_in_the_commit_leaves_the_outcome_unkno
     assert not caught.value.retryable
     gate.thaw()
     assert await engine.read(pid, 10)
+
+
+async def test_a_cancellation_goes_on_also_where_the_commit_fails_after_it(gate: Gate, engines: Engines) -> None:
+    engine = engines(pool_size=1)
+    frozen = asyncio.Event()
+
+    def steps() -> Any:
+        yield from engines.adding("x")()
+        gate.freeze()
+        frozen.set()
+
+    writing = asyncio.create_task(engine.write(steps, 0.5))
+    await frozen.wait()
+    await asyncio.sleep(0.1)
+    writing.cancel()
+    with Took() as took, pytest.raises(asyncio.CancelledError):
+        await writing
+    assert 0.2 < took.seconds < 2
+    gate.thaw()
 
 
 async def test_cancelling_does_not_wait_long_for_a_silent_server(

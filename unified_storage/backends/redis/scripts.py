@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from unified_storage.backends.redis.client import Script
 
-_PARTITION = r"""
+PARTITION = r"""
 local base = string.sub(KEYS[1], 1, -5)
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
@@ -29,7 +29,7 @@ end
 local function lives(head, now) return head and (head[6] == '' or head[6] > now) end
 """
 
-_WRITING = r"""
+WRITING = r"""
 local LAST_MOMENT = '315537897599999999'
 
 -- The updated_at that follows another one: the clock, but at least a microsecond later. In halves of nine digits,
@@ -112,7 +112,7 @@ local function drop(type, id)
 end
 """
 
-_LOGS = r"""
+LOGS = r"""
 -- An entry: number NUL created_at NUL key or '' NUL body; its score is the number. Keys hold no NUL.
 local function entry_text(seq, created, key, body)
   return string.format('%.0f', seq) .. '\0' .. created .. '\0' .. key .. '\0' .. body
@@ -319,12 +319,12 @@ for _ = 1, tonumber(take()) do reply = changes[take()]() end
 return reply
 """
 
-COMMIT = Script(_PARTITION + _WRITING + _LOGS + _APPEND + _COMMIT)
+COMMIT = Script(PARTITION + WRITING + LOGS + _APPEND + _COMMIT)
 """``ARGV``: generation of the list of paths or '', checks, changes (see ``jobs``). All of it happens, or nothing."""
 
 PURGE = Script(
-    _PARTITION
-    + _WRITING
+    PARTITION
+    + WRITING
     + r"""
 local gone = redis.call('ZRANGE', base .. 'exp', '-', '[' .. take() .. '\255', 'BYLEX', 'LIMIT', 0, take())
 for _, member in ipairs(gone) do
@@ -337,7 +337,7 @@ return #gone
 """``ARGV``: now, how many at most. Removes records whose time is over; how many went."""
 
 ADD_PATHS = Script(
-    _PARTITION
+    PARTITION
     + r"""
 if not redis.call('HGET', KEYS[1], 'schema') then redis.call('HSET', KEYS[1], 'schema', take()) else take() end
 local is_new = false
@@ -353,8 +353,8 @@ return 'done'
 """``ARGV``: the schema's version, how many, then a type and a path each."""
 
 FILL = Script(
-    _PARTITION
-    + _WRITING
+    PARTITION
+    + WRITING
     + r"""
 local type, path = take(), take()
 for _ = 1, tonumber(take()) do
@@ -375,7 +375,7 @@ return 'done'
 """``ARGV``: a type, a path, how many, then id, incarnation, version when written, and key each."""
 
 FILLED = Script(
-    _PARTITION
+    PARTITION
     + r"""
 if redis.call('HSET', base .. 'paths', take(), 'filled') == 0 then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
@@ -386,7 +386,7 @@ return 'done'
 """``ARGV``: a field of ``paths``. Every record has its key there now."""
 
 OF_ID = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local id, with_data = take(), take() == '1'
 local found = {}
@@ -403,7 +403,7 @@ return found
 """``ARGV``: an id, whether with data. Type, head, metadata (and data) of every record of that id."""
 
 RECORDS = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local with_data = take() == '1'
 local found = {}
@@ -418,7 +418,7 @@ return found
 """``ARGV``: whether with data, then a type and an id each. Head, metadata (and data) of each, one after the other."""
 
 COUNT = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local set, first, last, now, before, type = base .. take(), take(), take(), take(), take(), take()
 local count = redis.call('ZLEXCOUNT', set, first, last)
@@ -434,7 +434,7 @@ return count
 """``ARGV``: a set of one type, two bounds, now, what stands before the id in its members, the type. Living ones."""
 
 LACKING = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local type, path, first, last, limit = take(), take(), take(), take(), take()
 local ids = redis.call('ZRANGE', base .. 'i:' .. type, first, last, 'BYLEX', 'LIMIT', 0, limit)
@@ -450,7 +450,7 @@ return found
 have no key at the path."""
 
 LOG_INFO = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local type, id, log, now = take(), take(), take(), take()
 local last = lives(head_of(type, id), now) and redis.call('HGET', base .. 'o:' .. type .. ':' .. id, log)
@@ -462,7 +462,7 @@ return { first or false, last, redis.call('ZCARD', base .. 'e:' .. log) }
 """``ARGV``: an owner's type and id, a log, now. First number, last number, count; nil when there is no such log."""
 
 SINCE = Script(
-    _PARTITION
+    PARTITION
     + r"""
 local log, after, before, since, reverse, limit = take(), take(), take(), take(), take() == '1', tonumber(take())
 local found, first, last = {}, after, before

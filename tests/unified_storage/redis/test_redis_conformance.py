@@ -8,6 +8,7 @@ import pytest
 
 from tests.engines import drop_namespace, engine_url, fresh_namespace
 from unified_storage import open_storage
+from unified_storage.backends.redis import listing, store, streams, walks
 from unified_storage.testing import StorageConformance, assert_same_answers, generated_cases, run_state_machine
 from unified_storage.testing.clock import ManualClock
 from unified_storage.testing.differential import INDEXED
@@ -84,5 +85,31 @@ async def test_redis_answers_like_memory(engine: str, namespace: str, scaled) ->
         open_storage(engine_url(engine), namespace=namespace, indexed=INDEXED, clock=clock) as redis,
     ):
         cases = generated_cases(scaled(2000, minimum=60), scaled(500, minimum=20))
+        tally = await assert_same_answers(memory, redis, cases)
+    assert tally.found_something > tally.asked // 10
+
+
+@pytest.mark.scaled
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", ["redis", "redis-cluster"])
+async def test_answers_do_not_depend_on_how_much_is_read_at_once(
+    engine: str, namespace: str, scaled, monkeypatch
+) -> None:
+    """Walks that go on in the middle of a tie, of a type, of what is sorted here and of what is not."""
+    for module, name, value in (
+        (walks, "_LOOKED_AT", 3),
+        (walks, "_LOOKED_AT_WITH_DATA", 2),
+        (streams, "_LOOKED_AT", 4),
+        (listing, "_ASKED_AT_ONCE", 3),
+        (listing, "_FEW", 6),
+        (store, "_RECORDS_AT_ONCE", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    clock = ManualClock()
+    async with (
+        open_storage("memory://", indexed=INDEXED, clock=clock) as memory,
+        open_storage(engine_url(engine), namespace=namespace, indexed=INDEXED, clock=clock) as redis,
+    ):
+        cases = generated_cases(scaled(1000, minimum=40), scaled(200, minimum=10), seed=5000)
         tally = await assert_same_answers(memory, redis, cases)
     assert tally.found_something > tally.asked // 10

@@ -12,7 +12,7 @@ import pytest
 from tests.engines import drop_namespace, engine_url, fresh_namespace, redis_client
 from tests.unified_storage.redis.whole import assert_whole, stored
 from unified_storage import DELETE, open_storage
-from unified_storage.backends.redis import record_turns
+from unified_storage.backends.redis import logs, record_turns
 from unified_storage.backends.redis.partitions import escaped, time_of, time_text, unescaped
 from unified_storage.errors import (
     StorageConfigurationError,
@@ -28,7 +28,7 @@ from unified_storage.testing.differential import INDEXED
 from unified_storage.testing.drafts import body, gathered, ids, note, save_all, session, together
 from unified_storage.testing.drafts import stored as stored_record
 from unified_storage.testing.nasty import Nasty
-from unified_storage.times import micros
+from unified_storage.times import micros, moment
 
 LOG = "events/s"
 
@@ -191,13 +191,13 @@ async def test_times_far_from_now_move_on_by_a_microsecond(place: Place) -> None
     """The server counts in floats, which have not room for them."""
     clock = ManualClock()
     async with place.open(clock=clock) as storage:
-        far = datetime(9000, 1, 1, 0, 0, 0, 999999, tzinfo=UTC)
-        for id, moment in (
+        far = moment(time_of("283986999999999999"))  # all of its lower half turns over
+        for id, when in (
             ("far", far),
             ("last", datetime.max.replace(tzinfo=UTC)),
             ("early", datetime(1, 1, 1, tzinfo=UTC)),
         ):
-            await storage.restore([session(id, created_at=NOON, updated_at=moment)])
+            await storage.restore([session(id, created_at=NOON, updated_at=when)])
             await storage.append(f"events/{id}", [body(1)])
         moved = {record["id"]: record["updated_at"] for record in await storage.list()}
         assert moved["far"] == far + timedelta(microseconds=1)
@@ -445,6 +445,22 @@ async def test_every_part_of_a_long_log_is_read_as_from_memory(place: Place, sca
             part["since"] = chance.choice([None, NOON + timedelta(minutes=chance.randrange(650))])
             part[chance.choice(["last", "limit"])] = chance.choice([None, 0, 1, 5, 300, 2000, 2**63 - 1])
             assert await storage.read(LOG, **part) == await memory.read(LOG, **part), part
+
+
+@BOTH
+async def test_log_ids_of_all_partitions_are_merged_in_small_batches(place: Place, monkeypatch) -> None:
+    monkeypatch.setattr(logs, "_LOG_IDS_AT_ONCE", 3)
+    chance = random.Random(4)
+    names = sorted({f"{chance.randrange(100):02}/s{chance.randrange(40)}" for _ in range(300)})
+    async with place.open() as storage:
+        await together(*(storage.save(session(f"s{n}")) for n in range(39)))
+        await together(*(storage.append(name, [body(1)]) for name in names if not name.endswith("/s39")))
+        there = [name for name in names if not name.endswith("/s39")]
+        assert await gathered(storage.logs()) == there
+        assert await gathered(storage.logs("4")) == [name for name in there if name.startswith("4")]
+        async with storage.transaction() as tx:
+            await tx.rewrite("50x/s1", [])
+            assert await gathered(tx.logs("5")) == sorted([name for name in there if name.startswith("5")] + ["50x/s1"])
 
 
 # -- transactions -------------------------------------------------------------------------------------------------

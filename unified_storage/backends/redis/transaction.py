@@ -15,7 +15,7 @@ from unified_storage.backends.redis.walks import Found, Overlaid, Walk
 from unified_storage.clock import Clock
 from unified_storage.cursors import Cursor
 from unified_storage.errors import StorageTransactionError
-from unified_storage.filters import Condition, parse_filters
+from unified_storage.filters import Condition, Test, conjuncts, parse_filters, sole_type
 from unified_storage.interface import Filters, Ids, Indexed, IUnifiedStorage, TransactionCall
 from unified_storage.ordering import Order
 
@@ -65,10 +65,24 @@ class RedisUnit(RedisVerbs):
     async def _walk(
         self, condition: Condition, order: Order, cursor: Cursor | None, wanted: int | None, with_data: bool
     ) -> SomeWalk:
+        await self._note_named(condition)
         stored = await listing.walk(self._store, condition, order, cursor, wanted, with_data=with_data)
         course = Course(order)
         last = None if cursor is None else course.spot_of(cursor)
         return _Seen(self._buffer, stored, course, last)
+
+    async def _note_named(self, condition: Condition) -> None:
+        """The records that a filter names by their ids count as read, also those that are not there."""
+        kind = sole_type(condition)
+        for test in conjuncts(condition):
+            if isinstance(test, Test) and test.path == ("id",) and test.op in ("$eq", "$in"):
+                named = [test.value] if test.op == "$eq" else test.value
+                ids = [id for id in named if isinstance(id, str)]
+                if kind is None:
+                    await self._buffer.prepare_ids(ids)
+                else:
+                    await self._buffer.prepare((id, kind) for id in ids)
+                return
 
     async def count(self, filters: Filters | None = None) -> int:
         walk = await self._walk(parse_filters(filters), BY_ID, None, None, False)

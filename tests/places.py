@@ -27,6 +27,11 @@ class Place:
     url: str
     namespace: str
 
+    @property
+    def address(self) -> str:
+        """The one URL that names this very store, for commands and old programs."""
+        return f"{self.url}{'&' if '?' in self.url else '?'}namespace={self.namespace}"
+
     def open(self, **options: Any) -> IUnifiedStorage:
         return open_storage(self.url, namespace=self.namespace, **options)
 

@@ -17,7 +17,7 @@ from legacy.migration.lease import Lease
 from legacy.migration.report import CopyReport
 from legacy.migration.targets import Taken, Target
 from legacy.stores.legacy_files import LOCAL
-from legacy.stores.opening import open_source, untouched
+from legacy.stores.opening import is_missing, open_source, open_untouched
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
 from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, StorageValidationError
@@ -122,7 +122,7 @@ async def _open_target(
             opened = await _into_storage(stack, target, source, dry_run=dry_run, overwrite=overwrite)
         else:
             place = place_of(target)
-            if place.identity == source.identity and place.path is not None:
+            if place.has_identity(source.identity):
                 raise StorageConfigurationError(f"source and target are the same place, {place}")
             opened = await _into_place(stack, place, source, dry_run=dry_run, overwrite=overwrite)
         stack.push_async_callback(opened.close)
@@ -136,12 +136,19 @@ async def _into_place(stack: AsyncExitStack, place: Place, source: Source, *, dr
         return IntoArchive(place.path, dry_run=dry_run, overwrite=overwrite)
     if place.is_foreign:
         raise StorageUnsupportedError(f"{place} is a SQLite file of another program; name a file of its own to copy to")
-    # What a dry run would write to is not made: an empty store stands for one that is not there.
-    url = "memory://" if dry_run and not place.is_there else place.url
-    if dry_run and place.is_there:
-        url = await stack.enter_async_context(untouched(place))
-    storage = await stack.enter_async_context(open_storage(url))
-    return await _into_storage(stack, storage, source, dry_run=dry_run, overwrite=overwrite)
+    opening = _as_it_is(stack, place) if dry_run else stack.enter_async_context(open_storage(place.url))
+    return await _into_storage(stack, await opening, source, dry_run=dry_run, overwrite=overwrite)
+
+
+async def _as_it_is(stack: AsyncExitStack, place: Place) -> IUnifiedStorage:
+    """What a dry run would write to. It is not made: an empty store stands for one that is not there."""
+    if place.is_there:
+        try:
+            return await stack.enter_async_context(open_untouched(place))
+        except StorageConfigurationError as error:
+            if not is_missing(error):
+                raise
+    return await stack.enter_async_context(open_storage("memory://"))
 
 
 async def _into_storage(

@@ -12,6 +12,7 @@ from legacy.migration.into_storage import in_one_step
 from legacy.migration.lease import ID as RUN
 from legacy.migration.lease import TYPE as RUN_TYPE
 from legacy.migration.lease import AnotherRunError, Lease
+from legacy.stores.opening import check_store
 from legacy.stores.ours import LogIndex, read_log
 from legacy.stores.parcels import SESSION, Record, RecordKey
 from legacy.stores.places import STORAGE, place_of
@@ -80,7 +81,7 @@ async def examine(text: str | Path, *, mend: bool = False) -> DoctorReport:
     place = place_of(text)
     if place.kind != STORAGE:
         raise StorageConfigurationError(f"{place} is no storage of ours; copy it into one first")
-    place.check_readable()
+    await check_store(place)
     async with open_storage(place.url) as storage:
         report = DoctorReport(str(place), await storage.health_check())
         async for found in storage.examine(repair=mend):

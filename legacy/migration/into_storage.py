@@ -1,4 +1,9 @@
-"""Copying into one of our storages: some hundred records a transaction, each decided on, written and read back."""
+"""Copying into one of our storages: some hundred records a transaction, each decided on, written and read back.
+
+A storage may be unable to change all of them in one transaction, as a Redis cluster is whose records lie on several
+nodes, and refuses it. Each id is then a step of its own: its records, their logs and the memo of what was written there
+always lie together, so that a copy that is killed has done each of them wholly or not at all.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,7 @@ from unified_storage.errors import (
     StorageConflictError,
     StorageError,
     StorageIntegrityError,
+    StorageUnsupportedError,
     StorageValidationError,
 )
 from unified_storage.interface import IUnifiedStorage
@@ -30,13 +36,14 @@ from unified_storage.record import checked_record
 T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
 _ATTEMPTS = 5
+_STEPS_AT_ONCE = 16
 _UNREADABLE = "unreadable_target"
 _ONLY_THE_TARGETS = ("expires_at", "thread_id")
 """Fields of a session that formats without them say nothing about."""
 
 
 class IntoStorage:
-    """A storage as a target; see ``Target``. Each batch is one transaction, together with what is kept about it.
+    """A storage as a target; see ``Target``. Each step is one transaction, together with what is kept about it.
 
     Args:
         storage: open; the caller closes it.
@@ -65,6 +72,7 @@ class IntoStorage:
         self._dry_run = dry_run
         self._overwrite = overwrite
         self._index: LogIndex | None = None
+        self._one_id_a_step = False
 
     async def take(self, parcels: Sequence[Parcel]) -> Taken:
         if self._whole and self._index is None:
@@ -84,15 +92,34 @@ class IntoStorage:
             self._index.close()
 
     async def _decisions(self, parcels: Sequence[Parcel]) -> list[Decision]:
-        """Have *parcels* decided on and written; what cannot be read back there costs itself and not the others."""
-        step = self._only_decided if self._dry_run else self._written
+        """Have *parcels* decided on and written, in one step or, once the storage refuses that, in one for each id."""
+        if self._dry_run:
+            return await self._apart(parcels, self._only_decided)
+        if not self._one_id_a_step:
+            try:
+                return await self._apart(parcels, self._in_one_step)
+            except StorageUnsupportedError:
+                self._one_id_a_step = True
+        return await self._id_by_id(parcels)
+
+    async def _apart(
+        self, parcels: Sequence[Parcel], step: Callable[[Sequence[Parcel]], Awaitable[list[Decision]]]
+    ) -> list[Decision]:
+        """What *step* decides; what is refused, or cannot be read back there, costs itself and not the others."""
         try:
             return await step(parcels)
         except StorageIntegrityError:
-            unreadable = {place for place, parcel in enumerate(parcels) if not await self._is_readable(parcel)}
-            if not unreadable:
+            unreadable = [place for place, parcel in enumerate(parcels) if not await self._is_readable(parcel)]
+            refused = dict.fromkeys(unreadable, Decision(QUARANTINED, _UNREADABLE))
+            if not refused:
                 raise
-        return await _without({place: Decision(QUARANTINED, _UNREADABLE) for place in unreadable}, parcels, step)
+        except (StorageValidationError, StorageCapacityError):
+            refused = {place: why for place, parcel in enumerate(parcels) if (why := _refused(parcel)) is not None}
+            if not refused:
+                raise
+        others = [parcel for place, parcel in enumerate(parcels) if place not in refused]
+        decisions = iter(await self._apart(others, step))
+        return [refused.get(place) or next(decisions) for place in range(len(parcels))]
 
     async def _is_readable(self, parcel: Parcel) -> bool:
         """Whether what the target has where *parcel* goes can be read back."""
@@ -106,14 +133,43 @@ class IntoStorage:
         decisions, _, _ = await self._decided(self._storage, parcels)
         return decisions
 
-    async def _written(self, parcels: Sequence[Parcel]) -> list[Decision]:
+    async def _id_by_id(self, parcels: Sequence[Parcel]) -> list[Decision]:
+        decided = await self._settled(parcels)
+        by_id: dict[str, list[int]] = {}
+        for place, parcel in enumerate(parcels):
+            if place not in decided:
+                by_id.setdefault(parcel.key[0], []).append(place)
+        if by_id:
+            await self._take_lease()
+        groups = [*by_id.values()]
+        for start in range(0, len(groups), _STEPS_AT_ONCE):
+            some = groups[start : start + _STEPS_AT_ONCE]
+            steps = [self._apart([parcels[place] for place in places], self._in_one_step) for places in some]
+            for places, decisions in zip(some, await _all_ended(steps), strict=True):
+                decided.update(zip(places, decisions, strict=True))
+        return [decided[place] for place in range(len(parcels))]
+
+    async def _settled(self, parcels: Sequence[Parcel]) -> dict[int, Decision]:
+        """The decisions, by place, for which nothing is to be written."""
         try:
-            return await self._in_one_step(parcels)
-        except (StorageValidationError, StorageCapacityError):
-            refused = {place: why for place, parcel in enumerate(parcels) if (why := _refused(parcel)) is not None}
-            if not refused:
-                raise
-        return await _without(refused, parcels, self._in_one_step)
+            decisions, _, known = await self._decided(self._storage, parcels)
+        except StorageIntegrityError:
+            return {}  # whose fault it is turns out id by id
+        memos = self._changed_memos(parcels, decisions, known)
+        return {
+            place: decision
+            for place, decision in enumerate(decisions)
+            if not decision.writes and parcels[place].key not in memos
+        }
+
+    async def _take_lease(self) -> None:
+        """Take the right to write, or make sure that it is still ours, in a step of its own.
+
+        A run that was followed after a long silence may still write the batch that it was about to write. Every step
+        changes what it has seen and nothing else: the one that follows finds it equal, or a conflict.
+        """
+        await in_one_step(self._storage, self._lease.hold)
+        self._lease.settled()
 
     async def _in_one_step(self, parcels: Sequence[Parcel]) -> list[Decision]:
         decisions, wrote = await in_one_step(self._storage, lambda tx: self._write(tx, parcels))
@@ -126,7 +182,7 @@ class IntoStorage:
         decisions, stored, known = await self._decided(tx, parcels)
         taken = [parcel for parcel, decision in zip(parcels, decisions, strict=True) if decision.writes]
         memos = self._changed_memos(parcels, decisions, known)
-        if taken or memos:
+        if (taken or memos) and not self._one_id_a_step:
             await self._lease.hold(tx)
         if taken:
             records = [self._over(parcel, stored.get(parcel.key)) for parcel in taken]
@@ -216,15 +272,13 @@ async def in_one_step(storage: IUnifiedStorage, fn: Callable[[IUnifiedStorage], 
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _without(
-    refused: Mapping[int, Decision],
-    parcels: Sequence[Parcel],
-    step: Callable[[Sequence[Parcel]], Awaitable[list[Decision]]],
-) -> list[Decision]:
-    """The decisions on *parcels*, of which *step* takes those that were not *refused*."""
-    others = [parcel for place, parcel in enumerate(parcels) if place not in refused]
-    decisions = iter(await step(others))
-    return [refused.get(place) or next(decisions) for place in range(len(parcels))]
+async def _all_ended(steps: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of *steps*, done side by side; all have ended before the failure of one is raised."""
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes  # type: ignore[return-value]  # nothing else is left
 
 
 def _refused(parcel: Parcel) -> Decision | None:

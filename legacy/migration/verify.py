@@ -19,13 +19,12 @@ from legacy.migration.memos import Memos
 from legacy.migration.report import Items
 from legacy.stores.contents import document_content, shown_id
 from legacy.stores.legacy_documents import legacy_document
-from legacy.stores.opening import open_source, untouched
+from legacy.stores.opening import open_source, open_untouched
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import SESSION, Item, Parcel, RecordKey, Source
 from legacy.stores.places import LEGACY, STORAGE, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
-from unified_storage.opening import open_storage
 
 EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
 NOT_COMPARED = "not_compared"
@@ -280,11 +279,11 @@ async def _open_reference(target: str | Path | IUnifiedStorage, source: Place) -
             await ours.close()
         return
     place = place_of(target)
-    if place.identity == source.identity and place.path is not None:
+    if place.has_identity(source.identity):
         raise StorageConfigurationError(f"source and target are the same place, {place}")
     place.check_readable()
     if place.kind == STORAGE:
-        async with untouched(place) as url, open_storage(url) as storage, _open_reference(storage, source) as reference:
+        async with open_untouched(place) as storage, _open_reference(storage, source) as reference:
             reference.name = str(place)
             yield reference
         return

@@ -10,15 +10,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from legacy.engines import is_ours
 from legacy.stores.archive import Archive
 from legacy.stores.legacy_files import LOCAL, LegacyFiles
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import Source
-from legacy.stores.places import ARCHIVE, LEGACY, STORAGE, Place
+from legacy.stores.places import ARCHIVE, LEGACY, Place
 from unified_storage.errors import StorageConfigurationError, StorageConnectionError
-from unified_storage.opening import open_storage
+from unified_storage.interface import IUnifiedStorage
+from unified_storage.opening import open_storage, parse_url
 
 _ATTEMPTS = 6
 
@@ -47,7 +50,7 @@ async def open_source(
     if place.kind == ARCHIVE and place.path is not None:
         yield Archive(place.path)
         return
-    async with untouched(place) as url, open_storage(url) as storage:
+    async with open_untouched(place) as storage:
         ours = OurStorage(storage, place.identity)
         try:
             yield ours
@@ -56,13 +59,40 @@ async def open_source(
 
 
 @asynccontextmanager
-async def untouched(place: Place) -> AsyncIterator[str]:
-    """The URL by which *place* is read and stays byte-identical: of a temporary copy, where it is a SQLite file.
+async def open_untouched(place: Place) -> AsyncIterator[IUnifiedStorage]:
+    """The storage that *place* is, to be read only; nothing is made or upgraded there.
 
     Raises:
+        StorageConfigurationError: there is none (see :func:`is_missing`), or its schema is too old to be read as it is.
         StorageConnectionError: it is being written all the time, so that no copy of one moment could be made.
     """
-    if place.kind != STORAGE or place.path is None:
+    # what others offer may know of no such option
+    options: dict[str, Any] = {"create": False} if is_ours(parse_url(place.url).scheme) else {}
+    async with _as_a_copy(place) as url, open_storage(url, **options) as storage:
+        yield storage
+
+
+async def check_store(place: Place) -> None:
+    """Raise ``StorageConfigurationError`` unless there is a store of ours, of any version; nothing is made there."""
+    place.check_readable()
+    if is_ours(parse_url(place.url).scheme):
+        try:
+            async with open_storage(place.url, create=False):
+                return
+        except StorageConfigurationError as error:
+            if is_missing(error):
+                raise
+
+
+def is_missing(error: StorageConfigurationError) -> bool:
+    """Whether a place was refused because there is no store."""
+    return error.details.get("found") == 0
+
+
+@asynccontextmanager
+async def _as_a_copy(place: Place) -> AsyncIterator[str]:
+    """The URL by which *place* stays byte-identical: of a temporary copy, where it is a SQLite file."""
+    if place.path is None:
         yield place.url
         return
     with tempfile.TemporaryDirectory() as folder:

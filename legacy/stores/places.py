@@ -103,10 +103,10 @@ class Place:
         """Whether it exists; a place that is in no file always does."""
         return self.path is None or self.path.exists()
 
-    def is_same(self, other: Place) -> bool:
-        """Whether both are one place; two that live in memory never are."""
+    def has_identity(self, identity: str) -> bool:
+        """Whether it is the place of that identity; what lives in memory is another one each time."""
         in_memory = self.kind == STORAGE and lives_in_memory(parse_url(self.url))
-        return self.identity == other.identity and not in_memory
+        return self.identity == identity and not in_memory
 
     def check_readable(self) -> None:
         """Raise unless it exists and, where it is a SQLite file, holds tables of ours: opening it would make them.

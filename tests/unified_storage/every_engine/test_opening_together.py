@@ -113,3 +113,30 @@ async def test_paths_are_indexed_while_others_write(place: Place) -> None:
             await asyncio.gather(*writers)
             found = await indexing.list({"type": "note", "data.tag": "x"})
             assert {record["id"] for record in found} == {*written}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", engines(*ON_DISK))
+async def test_nobody_hears_of_a_path_that_is_indexed_meanwhile(place: Place) -> None:
+    """Neither single verbs nor open transactions fail while another program adds a path, which waits for them."""
+    async with place.open() as storage:
+        await storage.save({"id": "n0", "type": "note", "data": {"tag": "x"}})
+        over = asyncio.Event()
+
+        async def write(writer: int) -> int:
+            count = 0
+            while not over.is_set():
+                async with storage.transaction() as tx:
+                    await tx.load(f"n{writer}", type="note")
+                    await asyncio.sleep(0.002)
+                    await tx.save({"id": f"n{writer}", "type": "note", "data": {"tag": "x", "count": count}})
+                count += 1
+            return count
+
+        writers = [asyncio.create_task(write(writer)) for writer in range(4)]
+        await asyncio.sleep(0.1)
+        for number in range(3):
+            async with place.open(indexed={"note": [f"data.tag{number}", "data.tag"]}) as indexing:
+                assert await indexing.count({"type": "note", "data.tag": "x"}) > 0
+        over.set()
+        assert min(await asyncio.gather(*writers)) > 0

@@ -20,10 +20,9 @@ from unified_storage.values import decode
 _FILL_AT_ONCE = 500
 
 
-def _ddl(element: Any, dialect: Dialect, end: str = "") -> Call:
+def _ddl(element: Any, dialect: Dialect) -> Call:
     """A step's statement; where nothing undoes a step that was broken off, what it makes may be there already."""
-    text = str(element.compile(dialect=dialect.sqlalchemy)).strip()
-    return Call(text + end, may_exist=not dialect.schema_is_transactional)
+    return Call(str(element.compile(dialect=dialect.sqlalchemy)).strip(), may_exist=not dialect.schema_is_transactional)
 
 
 def _first_tables(tables: Tables, dialect: Dialect) -> Steps[None]:
@@ -35,8 +34,9 @@ def _first_tables(tables: Tables, dialect: Dialect) -> Steps[None]:
         yield _ddl(CreateIndex(index), dialect)
     if dialect.schema_is_transactional:
         yield Call(f"INSERT INTO {tables.schema.name} (version, paths_generation) VALUES (0, 0)")
-    else:  # with its row in one statement, since two programs may do this at once
-        yield _ddl(CreateTable(tables.schema), dialect, " AS SELECT 0 AS version, 0 AS paths_generation")
+        return
+    yield _ddl(CreateTable(tables.schema_of_one_row), dialect)
+    yield Call(f"INSERT INTO {tables.schema.name} (one, version, paths_generation) VALUES (1, 0, 0)", may_exist=True)
 
 
 def _one_path_a_slot(tables: Tables, dialect: Dialect) -> Steps[None]:
@@ -78,13 +78,17 @@ def is_current(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[bool
 def upgraded(tables: Tables, dialect: Dialect, indexed: Indexed) -> Steps[None]:
     """Bring a store up to date; runs under the lock of a write transaction, or is fit for being run twice at once."""
     version = yield from version_of(tables, dialect)
+    if version and dialect.schema_is_transactional:
+        # Before any lock of our own: a writer that we wait for must not have to wait for us.
+        yield from after_all_writes(tables, dialect)
     for number, step in enumerate(STEPS[version:], version + 1):
         yield from step(tables, dialect)
         yield Call(f"UPDATE {tables.schema.name} SET version = {number} WHERE version < {number}")
     added = yield from _add_paths(tables, dialect, indexed)
     if added:
         yield from _bumped(tables)
-        yield from after_all_writes(tables, dialect)
+        if not dialect.schema_is_transactional:  # what was added is seen already, by those who look
+            yield from after_all_writes(tables, dialect)
         yield from _fill_empty(tables, added)
 
 

@@ -19,6 +19,11 @@ from unified_storage.order_keys import KEY_LIMIT
 from unified_storage.record import MAX_ID_BYTES, MAX_TYPE_BYTES
 
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_FOR_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_default_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
 FIRST_SLOTS = 12
 """Slots that a new store has; more are added when more paths are indexed."""
 
@@ -102,14 +107,21 @@ class Tables:
             sa.Column("body", _DOCUMENT, nullable=False),
             sqlite_with_rowid=False,
         )
+        # Two programs may make it at once where no lock covers that; and some servers take no table without a key.
+        self.schema_of_one_row = sa.Table(
+            self.schema.name,
+            sa.MetaData(),
+            sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+            *(sa.Column(column.name, column.type, nullable=False) for column in self.schema.c),
+            **_FOR_MYSQL,
+        )
         self._add_indexes()
         self.first_indexes = [index for table in self.metadata.sorted_tables for index in table.indexes]
         self._slot_indexes: dict[int, sa.Index] = {}
         self.slot_of_path = sa.Index(f"{prefix}by_slot", self.paths.c.type, self.paths.c.slot, unique=True)
 
     def _table(self, name: str, *columns: sa.Column[Any], **options: Any) -> sa.Table[Any]:
-        options |= {"mysql_engine": "InnoDB", "mysql_default_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-        return sa.Table(self.prefix + name, self.metadata, *columns, **options)
+        return sa.Table(self.prefix + name, self.metadata, *columns, **_FOR_MYSQL, **options)
 
     def _add_indexes(self) -> None:
         records, entries = self.records.c, self.entries.c

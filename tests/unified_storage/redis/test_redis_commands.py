@@ -204,10 +204,12 @@ async def test_what_is_counted_is_not_read(storage: Any, monitor: Monitor) -> No
 
 async def test_documents_that_are_not_wanted_are_not_read(storage: Any, monitor: Monitor) -> None:
     await _filled(storage, 50)
+    await save_all(storage, [note(f"{n}", {"tag": 1}) for n in range(30)])
     async with monitor.listening() as told:
         await storage.list(with_data=False)
         await storage.page({"type": "session", "metadata.user_id": "u7"}, with_data=False)
         await storage.count({"metadata.status": {"$like": "a%"}})
+        await storage.list({"type": "note", "data.tag": 1}, with_data=False)
         await storage.exists("s0000001")
         await storage.append("events/s0000001", [body(1)])
     read = [each.words for each in told.commands if each.name in ("HMGET", "HGETALL", "HGET")]

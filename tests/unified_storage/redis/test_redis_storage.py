@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,9 @@ from tests.engines import drop_namespace, engine_url, fresh_namespace, redis_cli
 from tests.unified_storage.redis.whole import assert_whole, stored
 from unified_storage import DELETE, open_storage
 from unified_storage.backends.redis import logs, record_turns
+from unified_storage.backends.redis.client import Script
 from unified_storage.backends.redis.partitions import escaped, time_of, time_text, unescaped
+from unified_storage.backends.redis.scripts import COMMIT, FILL, RECORDS
 from unified_storage.errors import (
     StorageConfigurationError,
     StorageConflictError,
@@ -68,6 +70,19 @@ async def place(engine: str) -> AsyncIterator[Place]:
 async def storage(place: Place) -> AsyncIterator[Any]:
     async with place.open() as opened:
         yield opened
+
+
+def before_next(client: Any, call: str, script: Script, interrupt: Callable[[], Awaitable[object]]) -> None:
+    """Do something in between: just before *client* runs *script* for the next time."""
+    inner = getattr(client, call)
+
+    async def interrupted(first: Any, *others: Any, **options: Any) -> Any:
+        if first is script or (call == "ask" and any(script.sha in command for command in first)):
+            setattr(client, call, inner)
+            await interrupt()
+        return await inner(first, *others, **options)
+
+    setattr(client, call, interrupted)
 
 
 # -- texts --------------------------------------------------------------------------------------------------------
@@ -291,6 +306,25 @@ async def test_who_does_not_know_a_new_path_still_writes_its_keys(place: Place) 
     await place.assert_whole()
 
 
+async def test_a_value_that_goes_while_its_path_is_filled_is_found_no_more(place: Place) -> None:
+    async with place.open() as writing:
+        await save_all(writing, [note(id, {"tag": 1}) for id in ("a", "anew", "appended", "deleted")])
+
+        async def change() -> None:
+            await writing.save(note("a"))
+            await writing.delete("deleted")
+            await writing.delete("anew")
+            await writing.save(note("anew", {"tag": 2}))
+            await writing.append("log@note/appended", [body(1)])
+
+        filling = place.open(indexed={"note": ["data.tag"]})
+        before_next(filling._client, "run", FILL, change)
+        async with filling:
+            assert ids(await filling.list({"type": "note", "data.tag": 1})) == ["appended"]
+            assert await filling.count({"type": "note", "data.tag": 1}) == 1
+    await place.assert_whole()
+
+
 @BOTH
 async def test_paths_are_filled_while_others_write(place: Place, scaled) -> None:
     total = scaled(20_000, minimum=500)
@@ -405,24 +439,15 @@ async def test_long_ties_are_cut_by_pages_anywhere(place: Place, order: str, lim
 
 
 async def test_a_page_shows_a_record_that_moves_while_it_is_read(place: Place) -> None:
-    """Found in a sorted set, then moved by an append before it is looked at: it stays on the page."""
-    async with place.open() as storage:
-        await save_all(storage, [session(f"s{n}") for n in range(30)])
-        done = False
-
-        async def append() -> None:
-            while not done:
-                await storage.append("events/s29", [body(1)])
-
-        appending = [asyncio.create_task(append()) for _ in range(3)]
-        for _ in range(50):
-            page = await storage.page({"type": "session"}, limit=5)
-            assert page.items[0]["id"] == "s29"
-            assert page.next_cursor is not None
-            following = await storage.page({"type": "session"}, limit=5, cursor=page.next_cursor)
-            assert ids(page.items + following.items)[1:] == [f"s{n}" for n in range(28, 19, -1)]
-        done = True
-        await together(*appending)
+    """Found in a sorted set, then moved by an append before it is looked at: it stays where it was found."""
+    async with place.open() as storage, place.open() as other:
+        await save_all(storage, [session(f"s{n}") for n in range(10)])
+        before_next(storage._client, "ask", RECORDS, lambda: other.append("events/s5", [body(1)]))
+        page = await storage.page({"type": "session"}, limit=5)
+        assert ids(page.items) == ["s9", "s8", "s7", "s6", "s5"]
+        assert page.items[-1]["version"] == 2
+        following = await storage.page({"type": "session"}, limit=9, cursor=page.next_cursor)
+        assert ids(following.items) == ["s4", "s3", "s2", "s1", "s0"]
 
 
 # -- reading logs -------------------------------------------------------------------------------------------------
@@ -480,6 +505,66 @@ async def test_a_record_made_anew_with_the_same_version_is_another_one(storage: 
             await tx.save(note("a", {"n": 3}))
     assert conflict.value.retryable
     assert (await storage.load("a"))["data"] == {"n": 2}
+
+
+async def test_what_a_transaction_did_not_find_must_not_have_come(place: Place) -> None:
+    """Of two processes, which take no turns with each other."""
+    async with place.open() as one, place.open() as other:
+        for kind in ("note", None):
+            with pytest.raises(StorageConflictError) as conflict:
+                async with one.transaction() as tx:
+                    assert await tx.load("a", type=kind) is None
+                    await asyncio.create_task(other.save(note("a", {"theirs": 1})))
+                    await tx.save(note("a", {"ours": 1}))
+            assert conflict.value.retryable
+            assert (await stored_record(other, "a"))["data"] == {"theirs": 1}
+            await other.delete("a")
+
+
+async def test_updates_of_several_processes_lose_nothing(place: Place) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        storages = [await stack.enter_async_context(place.open()) for _ in range(4)]
+        await storages[0].save(note("a"))
+        await together(
+            *(each.update("a", {"data": {f"{m}-{n}": 1}}) for m, each in enumerate(storages) for n in range(40))
+        )
+        record = await stored_record(storages[0], "a")
+        assert len(record["data"]) == 160
+        assert record["version"] == 161
+
+
+async def test_an_append_in_between_is_seen_by_an_update_that_expects_a_version(place: Place) -> None:
+    async with place.open() as one, place.open() as other:
+        await one.save(session("s"))
+        before_next(one._client, "run", COMMIT, lambda: other.append(LOG, [body(1)]))
+        with pytest.raises(StorageConflictError) as conflict:
+            await one.update("s", {"data": {"x": 1}}, expected_version=1)
+        assert (conflict.value.expected, conflict.value.found) == (1, 2)
+        before_next(one._client, "run", COMMIT, lambda: other.append(LOG, [body(1)]))
+        assert await one.update("s", {"data": {"x": 1}})
+        assert (await stored_record(one, "s"))["version"] == 4
+        before_next(one._client, "run", COMMIT, lambda: other.append(LOG, [body(1)]))
+        with pytest.raises(StorageConflictError):
+            await one.delete("s", expected_version=4)
+        before_next(one._client, "run", COMMIT, lambda: other.append(LOG, [body(1)]))
+        assert await one.delete("s")
+
+
+async def test_a_transaction_lists_what_it_wrote_by_the_whole_filter(storage: Any) -> None:
+    """Sorted sets answer for what is stored only."""
+    wanted = {"type": "session", "metadata.status": "a", "data.x": 1}
+    await save_all(storage, [session(f"s{n}", {"x": n % 2}, metadata={"status": "a"}) for n in range(6)])
+    async with storage.transaction() as tx:
+        await tx.save(session("s1", {"x": 1}, metadata={"status": "b"}))
+        await tx.save(session("s2", {"x": 1}, metadata={"status": "a"}))
+        await tx.save(session("new", {"x": 1}, metadata={"status": "b"}))
+        await tx.append("events/s3", [body(1)])
+        await tx.delete("s5")
+        for with_data in (True, False):
+            assert ids(await tx.list(wanted, with_data=with_data)) == ["s2", "s3"]
+            assert ids((await tx.page(wanted, order_by="id", with_data=with_data)).items) == ["s2", "s3"]
+        assert await tx.count(wanted) == 2
+        assert (await tx.list(wanted))[1]["version"] == 2
 
 
 @pytest.mark.parametrize("reading", ["load", "exists", "list", "page", "count_log", "read_log"])

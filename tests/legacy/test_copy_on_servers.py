@@ -10,11 +10,14 @@ import pytest
 from legacy.migration.into_storage import IntoStorage
 from legacy.stores.parcels import Parcel
 from session_adapter import SessionStorageAdapter
+from tests.engines import redis_client
 from tests.legacy.folders import document, write
 from tests.legacy.test_copy import copied, counts
 from tests.legacy.test_copy_between_stores import everything, fill
 from tests.legacy.test_verify import verified
 from tests.places import ON_DISK, SERVERS, Place, engines, place_on
+from tests.unified_storage.planting import planter_at
+from unified_storage.backends.redis.partitions import Layout, key_prefix
 from unified_storage.interface import IUnifiedStorage
 
 PAIRS = [
@@ -173,3 +176,40 @@ async def test_what_others_write_between_the_decision_and_the_write_is_a_conflic
         found = await SessionStorageAdapter(storage).get_session("b")
     assert found is not None
     assert found["workflow_state"]["messages"][0]["content"] == "theirs 0"
+
+
+@pytest.mark.parametrize("engine", engines(*SERVERS))
+async def test_what_cannot_be_kept_or_read_back_there_costs_itself_and_not_the_others(
+    places: Any, engine: str, tmp_path: Path
+) -> None:
+    target, folder = await places(engine), tmp_path / "source"
+    for name in "abc":
+        write(folder, document(name))
+    await copied(folder, target.address)
+    await spoil(target, "b")
+    write(folder, document("large", notes="x" * (8 << 20)))  # twice that, as it is stored
+    write(folder, document("long", messages=20, text="y" * (1 << 20)))
+    write(folder, document("new"))
+    facts = await copied(folder, target.address)
+    assert {item["id"]: (item["outcome"], item["reasons"]) for item in facts["items"]} == {
+        "a": ("equal", []),
+        "b": ("quarantined", ["unreadable_target"]),
+        "c": ("equal", []),
+        "large": ("quarantined", ["too_large"]),
+        "long": ("copied", []),
+        "new": ("copied", []),
+    }
+    assert counts(facts, "copied", "verified", "mismatched") == (2, 4, 0)
+    assert (await verified(folder, target.address))["equal"] == 4
+
+
+async def spoil(place: Place, id: str) -> None:
+    """Damage the stored document of a session."""
+    if place.engine.startswith("redis"):
+        partitions = 64 if place.engine == "redis-cluster" else 1
+        async with redis_client(place.url) as client:
+            record = Layout(key_prefix(place.namespace), partitions).record(id, "session")
+            assert await client.hset(record, "d", "{") == 0, "it was there"
+    else:
+        async with planter_at(place) as planter:
+            await planter.run("UPDATE {documents} SET data = ? WHERE n = ?", "{", await planter.row_of(id))

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from unified_storage import StorageConfigurationError, StorageTimeoutError, open_storage
-from unified_storage.testing import StorageConformance, assert_same_answers, generated_cases, run_state_machine
+from unified_storage.testing import StorageConformance, assert_same_answers, generated_cases
 from unified_storage.testing.clock import NOON, ManualClock
 from unified_storage.testing.differential import INDEXED
 from unified_storage.testing.drafts import body, note, session
@@ -21,12 +21,6 @@ class TestMemory(StorageConformance):
     @pytest.fixture
     def open_store(self):
         return lambda **options: open_storage("memory://", **options)
-
-
-@pytest.mark.scaled
-@pytest.mark.timeout(900)
-def test_memory_behaves_like_the_model(scaled) -> None:
-    run_state_machine(lambda **options: open_storage("memory://", **options), examples=scaled(1000, minimum=30))
 
 
 async def test_a_memory_with_a_history_answers_like_a_new_one(scaled) -> None:

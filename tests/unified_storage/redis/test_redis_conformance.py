@@ -1,7 +1,5 @@
-"""Redis, one server and a cluster, keeps every promise, behaves like the model and answers like the reference."""
+"""Redis, one server and a cluster, keeps every promise, and answers alike however much it reads at once."""
 
-import asyncio
-import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +7,7 @@ import pytest
 from tests.engines import drop_namespace, engine_url, fresh_namespace
 from unified_storage import open_storage
 from unified_storage.backends.redis import listing, store, streams, walks
-from unified_storage.testing import StorageConformance, assert_same_answers, generated_cases, run_state_machine
+from unified_storage.testing import StorageConformance, assert_same_answers, generated_cases
 from unified_storage.testing.clock import ManualClock
 from unified_storage.testing.differential import INDEXED
 
@@ -52,41 +50,6 @@ class TestRedisCluster(StorageConformance):
     def open_store(self, engine: str, namespace: str):
         url = engine_url(engine)
         return lambda **options: open_storage(url, namespace=namespace, **options)
-
-
-@pytest.mark.scaled
-@pytest.mark.timeout(1800)
-def test_redis_behaves_like_the_model(scaled) -> None:
-    url, numbers, used = engine_url("redis"), itertools.count(), []
-    first = fresh_namespace("rsm")
-
-    def fresh(**options):
-        used.append(f"{first[:24]}_{next(numbers)}")
-        return open_storage(url, namespace=used[-1], **options)
-
-    async def drop_all() -> None:
-        for name in used:
-            await drop_namespace(url, name)
-
-    try:
-        run_state_machine(fresh, examples=scaled(1000, minimum=25))
-    finally:
-        asyncio.run(drop_all())
-
-
-@pytest.mark.scaled
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("engine", ["redis", "redis-cluster"])
-async def test_redis_answers_like_memory(engine: str, namespace: str, scaled) -> None:
-    """S2.24, S2.28: 2 000 generated (documents, filter, order, page) cases and 500 query texts."""
-    clock = ManualClock()
-    async with (
-        open_storage("memory://", indexed=INDEXED, clock=clock) as memory,
-        open_storage(engine_url(engine), namespace=namespace, indexed=INDEXED, clock=clock) as redis,
-    ):
-        cases = generated_cases(scaled(2000, minimum=60), scaled(500, minimum=20))
-        tally = await assert_same_answers(memory, redis, cases)
-    assert tally.found_something > tally.asked // 10
 
 
 @pytest.mark.scaled

@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateIndex
 from unified_storage.backends.sql.damage import CHECKS, Check, Suspect, parts_of
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.engine import StepsOf
-from unified_storage.backends.sql.schema import refreshed, unfilled
+from unified_storage.backends.sql.schema import after_all_writes, refreshed, unfilled
 from unified_storage.backends.sql.statements import Call, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import Tables, tables_of
@@ -146,6 +146,9 @@ class Examination:
 
     def _made(self, index: sa.Index) -> Steps[Finding | None]:
         """Make an index again; None where somebody else has, meanwhile."""
+        if self._dialect.schema_is_transactional:
+            # Before any lock of our own: a writer that we wait for must not have to wait for us.
+            yield from after_all_writes(tables_of(self._store.statements.prefix), self._dialect)
         if index.name not in {missing.name for missing in (yield from self._missing())}:
             return None
         finding = yield from self._finding(index)

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.docs.page_servers import PageServer
+
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SECONDS = 60
 _MARK = "--- the next command ---"
@@ -69,10 +71,16 @@ def masked(text: str, folder: Path | None = None) -> str:
 
 
 class Reader:
-    """Somebody who runs the blocks of one page, in *folder*, which is the working folder already."""
+    """Somebody who runs the blocks of one page.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the working folder, which it is already.
+        server: stands for the one that the page writes about.
+    """
+
+    def __init__(self, folder: Path, server: PageServer | None = None) -> None:
         self._folder = folder
+        self._server = server
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._runner = asyncio.Runner()
 
@@ -87,16 +95,20 @@ class Reader:
         if block.kind == "python":
             printed = self._python(block)
             if block.output is not None:
-                yield block.text, masked(block.output), masked(printed, self._folder)
+                yield block.text, masked(block.output), self._as_told(printed)
         elif block.kind == "bash":
             self._commands([block.text])
         else:
             commands, outputs = _session(block.text)
             for command, output, printed in zip(commands, outputs, self._commands(commands), strict=True):
-                yield command, masked(output), masked(printed, self._folder)
+                yield command, masked(output), self._as_told(printed)
+
+    def _as_told(self, printed: str) -> str:
+        return masked(printed if self._server is None else self._server.as_told(printed), self._folder)
 
     def _python(self, block: Block) -> str:
-        code = compile(block.text, f"line {block.line}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        text = block.text if self._server is None else self._server.in_python(block.text)
+        code = compile(text, f"line {block.line}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             if code.co_flags & inspect.CO_COROUTINE:
                 self._runner.run(_awaited(code, self._names))
@@ -108,7 +120,11 @@ class Reader:
         """What each of *commands* prints in one shell; one that fails has to be followed by ``echo $?``."""
         script = ["exec 2>&1"]
         for command, following in zip(commands, [*commands[1:], ""], strict=True):
-            script += [command, "" if following.strip() == "echo $?" else "(exit $?) || exit", "code=$?"]
+            script += [
+                command if self._server is None else self._server.in_shell(command),
+                "" if following.strip() == "echo $?" else "(exit $?) || exit",
+                "code=$?",
+            ]
             script += [f"printf '%s\\n' {shlex.quote(_MARK)}", "(exit $code)"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         else:
             shutil.copy2(source, folder / name)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+    for file in (folder / "pyproject.toml", *(folder / "requirements").iterdir()):
+        os.utime(
+            file, (0, 0)
+        )  # else `make` would install what is newer, and itself, into the environment that we run in
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.chdir(folder)
     return folder

@@ -8,19 +8,55 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.code_blocks import Reader, blocks_of, masked
+from tests.docs.code_blocks import Block, Reader, blocks_of, masked
+from tests.docs.page_servers import URLS, PageServer, page_server, servers_named
 from tests.support import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+SERVED = [
+    pytest.param(page, kind, id=f"{page.relative_to(REPOSITORY)}-{kind}")
+    for page in PAGES
+    for kind in URLS
+    if any(servers_named(block.text) == {kind} for block in blocks_of(page.read_text("utf-8")))
+]
 LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)(#[^)]*)?\)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_code_block_does_what_the_page_says(page: Path, checkout: Path):
     with Reader(checkout) as reader:
-        for block in blocks_of(page.read_text("utf-8")):
-            for what, told, printed in reader.run(block):
-                assert printed == told, f"{page.name}, line {block.line}: {what}"
+        check_blocks(page, reader, with_servers=set())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(("page", "kind"), SERVED)
+def test_every_code_block_about_a_server_does_what_the_page_says(page: Path, kind: str, checkout: Path):
+    with page_server(kind) as server, Reader(checkout, server) as reader:
+        check_blocks(page, reader, with_servers={kind})
+
+
+def check_blocks(page: Path, reader: Reader, *, with_servers: set[str]) -> None:
+    """Run the blocks of a page that need no server besides *with_servers*."""
+    for block in blocks_of(page.read_text("utf-8")):
+        if servers_named(block.text) <= with_servers:
+            check_block(page, block, reader)
+
+
+def check_block(page: Path, block: Block, reader: Reader) -> None:
+    for what, told, printed in reader.run(block):
+        assert printed == told, f"{page.name}, line {block.line}: {what}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_no_block_is_left_out_because_it_needs_two_servers(page: Path):
+    assert all(len(servers_named(block.text)) <= 1 for block in blocks_of(page.read_text("utf-8")))
+
+
+def test_the_url_of_a_page_becomes_that_of_a_server_and_back():
+    server = PageServer("postgresql", "postgresql://u:secret@h:1/d?namespace=n")
+    assert server.in_python(f'a("{URLS["postgresql"]}?pool_size=2")').endswith('d?namespace=n&pool_size=2")')
+    assert server.in_shell(f"copy a {URLS['postgresql']}") == "copy a 'postgresql://u:secret@h:1/d?namespace=n'"
+    assert server.as_told("a -> postgresql://u:***@h:1/d?namespace=n") == f"a -> {URLS['postgresql']}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

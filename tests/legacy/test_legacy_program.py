@@ -3,14 +3,16 @@
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests import support
 from tests.legacy.situations import SITUATIONS
+from tests.places import SERVERS, engines, place_on
 
-PLACES = ["file", "memory", "memory://", "sqlite"]
+PLACES = ["file", "memory", "memory://", "sqlite", *engines(*SERVERS)]
 HUMAN = "HumanMessage: I have to cancel flight HAT 042 to Zürich."
 SAID = [HUMAN, "AIMessage: It can be refunded. Shall I cancel it?", "HumanMessage: Yes, please. 谢谢"]
 
@@ -40,29 +42,36 @@ def python(*arguments: str) -> tuple[list[str], str, float]:
     return done.stdout.splitlines(), done.stderr, time.time()
 
 
-def place(name: str, folder: Path) -> str:
-    return {"file": f"file:{folder}/sessions", "sqlite": f"sqlite:///{folder}/sessions.db"}.get(name, name)
+@pytest.fixture
+async def place(where: str, tmp_path: Path) -> AsyncIterator[str]:
+    """What the program is told of the place *where* its sessions are."""
+    if where in (*SERVERS, "sqlite"):
+        async with place_on(where, tmp_path) as found:
+            yield found.address
+    else:
+        yield f"file:{tmp_path}/sessions" if where == "file" else where
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize("where", PLACES)
-def test_the_legacy_program_runs_unchanged_and_ends(where: str, situation: str, tmp_path: Path) -> None:
-    lines, errors, over = python("-m", "tests.legacy.situations", situation, place(where, tmp_path))
+def test_the_legacy_program_runs_unchanged_and_ends(where: str, place: str, situation: str) -> None:
+    lines, errors, over = python("-m", "tests.legacy.situations", situation, place)
     (last,) = [line for line in lines if line.startswith("nothing left")]
     lines.remove(last)
     assert lines == EXPECTED.get(situation, report("demo"))
-    blocks = situation == "inside_a_running_loop" and where in ("memory://", "sqlite")
+    blocks = situation == "inside_a_running_loop" and where not in ("file", "memory")
     assert errors == (BLOCKS if blocks else "")
     assert over - float(last.split()[-1]) < 2
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_the_example_runs_from_the_command_line(where: str, tmp_path: Path) -> None:
-    lines, errors, _ = python("examples/legacy_program.py", place(where, tmp_path))
+def test_the_example_runs_from_the_command_line(where: str, place: str) -> None:
+    lines, errors, _ = python("examples/legacy_program.py", place)
     assert (lines, errors) == (report("demo"), "")
 
 
-def test_what_one_run_leaves_the_next_one_finds(tmp_path: Path) -> None:
-    program = ["examples/legacy_program.py", place("sqlite", tmp_path)]
+@pytest.mark.parametrize("where", ["sqlite", *engines(*SERVERS)])
+def test_what_one_run_leaves_the_next_one_finds(where: str, place: str) -> None:
+    program = ["examples/legacy_program.py", place]
     assert python(*program)[0] == python(*program)[0] == report("demo")

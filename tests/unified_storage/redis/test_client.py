@@ -19,6 +19,7 @@ from unified_storage import (
     StorageError,
     StorageTimeoutError,
 )
+from unified_storage.backends.redis import client as client_module
 from unified_storage.backends.redis.client import Client, Script
 from unified_storage.backends.redis.line import Line
 
@@ -123,6 +124,18 @@ async def test_who_waits_too_long_for_a_connection_may_try_again(server: Server,
         assert await slow == 1
         await asyncio.sleep(0.1)
         assert await client.ask([("GET", key)], timeout=5) == [b"1"]  # it was not sent afterwards either
+
+
+async def test_a_call_tries_again_as_often_as_its_time_allows(
+    client: Client, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a slot takes minutes to get to another node."""
+    later = Script("""
+        local n = redis.call('INCR', KEYS[1])
+        return n < 1100 and redis.error_reply('TRYAGAIN later') or n
+    """)
+    monkeypatch.setattr(client_module, "_LONGEST_PAUSE", 0.0001)
+    assert await client.run(later, [key], [], timeout=60) == 1100
 
 
 async def test_those_who_wait_come_in_their_order(server: Server, key: str) -> None:

@@ -35,6 +35,7 @@ _AT_ONCE = frozenset({"NOSCRIPT", "MOVED", "ASK"})
 _SOON = 5
 """Tries without a pause, as long as each answer says where to go."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
+_DOUBLED_AT_MOST = 10
 _WITH_TEXT = {"EVALSHA": "EVAL", "EVALSHA_RO": "EVAL_RO"}
 _texts: dict[str, str] = {}
 """Every script of the program by its SHA1: a server that was started anew has to be told the text."""
@@ -338,7 +339,7 @@ class _Patience:
         return min(self._until_reached, self.deadline)
 
     def _pause(self) -> float:
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._tries)
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._tries, _DOUBLED_AT_MOST))
         return random.uniform(longest / 2, longest)  # or all who wait would come back together
 
 

@@ -19,9 +19,10 @@ script may touch all of it. In a partition there are:
     y:<type>:<path>  <key><id>
     g:s, g:t       <session_id or thread_id> NUL <id> NUL <type>
     exp            <expires_at><type>:<id>
+    never          nothing, ever: see ``Layout.script_keys``
 
-From ``logs`` on they are sorted sets in which every score is 0: Redis keeps those in the order of their bytes, finds a
-place in them without looking at what stands before, and UTF-8 has the order of code points.
+From ``logs`` to ``exp`` they are sorted sets in which every score is 0: Redis keeps those in the order of their bytes,
+finds a place in them without looking at what stands before, and UTF-8 has the order of code points.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ class Layout:
     def meta(self, partition: int) -> str:
         """The key by which scripts find their partition."""
         return self.key(partition, "meta").decode()
+
+    def script_keys(self, partition: int) -> tuple[str, str]:
+        """What every script declares: ``meta``, by which it finds its partition, and a key that is never there."""
+        # While an administrator moves the slot to another node, key by key, a script would find some of its keys and
+        # miss the rest, and take those for records that do not exist. To a command that declares several keys of which
+        # one is missing, both nodes answer TRYAGAIN (or ASK, and then TRYAGAIN) as long as that lasts: so with a key
+        # that always misses, no script begins before the slot is in one place again, and its caller waits. Commands of
+        # one key go on, and since all writing is done by scripts they see what was written last.
+        return self.meta(partition), self.key(partition, "never").decode()
 
     def record(self, id: str, type_name: str) -> bytes:
         return self.key(self.of(id), f"r:{type_name}:{id}")

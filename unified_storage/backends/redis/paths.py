@@ -95,8 +95,8 @@ async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, 
 async def _add(client: RedisClient, layout: Layout, wanted: Mapping[str, Iterable[Path]], timeout: float) -> None:
     named = [(kind, _written(path)) for kind, paths in wanted.items() for path in paths]
     arguments = [SCHEMA, len(named), *(part for pair in named for part in pair)]
-    every_partition = map(layout.meta, range(layout.partitions))
-    await together(client.run(ADD_PATHS, [meta], arguments, timeout=timeout) for meta in every_partition)
+    every_partition = map(layout.script_keys, range(layout.partitions))
+    await together(client.run(ADD_PATHS, keys, arguments, timeout=timeout) for keys in every_partition)
 
 
 def _written(path: Path) -> bytes:
@@ -105,30 +105,31 @@ def _written(path: Path) -> bytes:
 
 async def _fill(client: RedisClient, layout: Layout, partition: int, kind: str, path: Path, timeout: float) -> None:
     """Give every record of a type in one partition its key at *path*, a few at a time."""
+    script_keys = layout.script_keys(partition)
     ids_key, place = layout.key(partition, f"i:{kind}"), b"-"
     while True:
         command = ("ZRANGE", ids_key, place, "+", "BYLEX", "LIMIT", 0, _FILL_AT_ONCE)
         (ids,) = await client.ask([command], timeout=timeout)
-        keys = await _keys(client, layout.meta(partition), kind, path, ids, timeout)
+        keys = await _keys(client, script_keys, kind, path, ids, timeout)
         if keys:
             arguments = [kind, _written(path), len(keys), *(part for each in keys for part in each)]
-            await client.run(FILL, [layout.meta(partition)], arguments, timeout=timeout)
+            await client.run(FILL, script_keys, arguments, timeout=timeout)
         if len(ids) < _FILL_AT_ONCE:
             break
         place = b"(" + ids[-1]
     field_name = kind.encode() + b" " + _written(path)
-    await client.run(FILLED, [layout.meta(partition)], [field_name], timeout=timeout)
+    await client.run(FILLED, script_keys, [field_name], timeout=timeout)
 
 
 async def _keys(
-    client: RedisClient, meta: str, kind: str, path: Path, ids: Sequence[bytes], timeout: float
+    client: RedisClient, script_keys: Sequence[str], kind: str, path: Path, ids: Sequence[bytes], timeout: float
 ) -> list[tuple[bytes, int, int, bytes]]:
     """Id, incarnation, version when written, and key of those records that have a value at *path*."""
     if not ids:
         return []
     with_data = path[0] == "data"
     asked = [int(with_data), *(part for id in ids for part in (kind, id))]
-    found = await client.read_script(RECORDS, [meta], asked, timeout=timeout)
+    found = await client.read_script(RECORDS, script_keys, asked, timeout=timeout)
     width = len(WHOLE if with_data else HEAD)
     keys = []
     for place, id in enumerate(ids):

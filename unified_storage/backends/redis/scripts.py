@@ -2,7 +2,8 @@
 
 A script is told its partition by ``KEYS[1]``, the key ``meta``. Which other keys it touches depends on what is stored
 (the logs of a record, the sets that know it), so it makes their names itself, from the same hash tag: they lie in the
-same slot by construction.
+same slot by construction. What keeps it from running while that slot is on its way to another node is ``KEYS[2]``, see
+``Layout.script_keys``.
 
 Numbers in Lua are floats: versions and numbers of entries stay below 2**53, times do not, so they are compared and
 moved on as texts of 18 digits. Documents are carried, never looked into.

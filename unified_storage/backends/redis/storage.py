@@ -366,8 +366,8 @@ class RedisStorage(RedisVerbs):
         for partition in range(store.layout.partitions):
             purged = _PURGED_AT_ONCE
             while purged == _PURGED_AT_ONCE:
-                meta, now = store.layout.meta(partition), time_text(store.now())
-                purged = await store.client.run(PURGE, [meta], [now, _PURGED_AT_ONCE], timeout=store.timeout)
+                keys, now = store.layout.script_keys(partition), time_text(store.now())
+                purged = await store.client.run(PURGE, keys, [now, _PURGED_AT_ONCE], timeout=store.timeout)
                 gone += purged
         return gone
 

@@ -41,7 +41,7 @@ class Store:
 
     def reading(self, script: Script, partition: int, *arguments: Argument) -> Command:
         """The command that runs a reading script in a partition."""
-        return script.reading([self.layout.meta(partition)], arguments)
+        return script.reading(self.layout.script_keys(partition), arguments)
 
     async def row(self, key: Key, *, with_data: bool) -> Row | None:
         """A stored record, also one whose time is over."""
@@ -108,7 +108,7 @@ class Store:
         """
         while True:
             reply: list[Any] = await self.client.run(
-                COMMIT, [self.layout.meta(partition)], build().arguments(), timeout=self.timeout
+                COMMIT, self.layout.script_keys(partition), build().arguments(), timeout=self.timeout
             )
             if reply[0] != b"paths":
                 return reply

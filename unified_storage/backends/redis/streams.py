@@ -17,7 +17,11 @@ from unified_storage.cursors import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of one sorted set: members that begin with ``before``, between two bounds behind that."""
+    """A part of one sorted set: members that begin with ``before``, between two bounds behind that.
+
+    Args:
+        type: the only one that is meant; empty for all in a set of every type.
+    """
 
     partition: int
     key: bytes
@@ -37,7 +41,8 @@ class Range:
 
     def candidates(self, course: Course, members: Iterable[bytes]) -> list[Candidate]:
         parts = (self.shape.parts(member, len(self.before), self.type) for member in members)
-        return [course.candidate(place, id, kind) for place, id, kind in parts]
+        # A set of every type is walked once for each type that is asked for: the others' records are theirs to give.
+        return [course.candidate(place, id, kind) for place, id, kind in parts if not self.type or kind == self.type]
 
     def behind(self, course: Course, cursor: Cursor) -> bytes:
         """The bound below which nothing comes after *cursor* where the walk goes upwards."""

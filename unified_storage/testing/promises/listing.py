@@ -90,6 +90,21 @@ class ListPromises(Harness):
         assert await storage.get_by_session("nobody") == []
         assert await storage.get_by_thread("nobody") == []
 
+    async def test_a_group_of_several_types_shows_each_record_once_however_it_is_listed(
+        self, storage: IUnifiedStorage
+    ) -> None:
+        members = [note("b"), session("a"), {"id": "a", "type": "thread", "data": {}}]
+        await save_all(storage, [record | {"session_id": "s", "thread_id": "t"} for record in members])
+        whole = [("a", "session"), ("a", "thread"), ("b", "note")]
+        for group in ({"session_id": "s"}, {"thread_id": {"$in": ["t", "u"]}}):
+            some = group | {"type": {"$in": ["note", "thread"]}}
+            for filters, expected in ((group, whole), (some, whole[1:])):
+                assert keys(await storage.list(filters)) == expected
+                assert keys(await gathered(storage.stream_list(filters, 1))) == expected
+                assert await storage.count(filters) == len(expected)
+                for order in ("id", "-id", "created_at", "-updated_at"):
+                    assert sorted(keys((await storage.page(filters, order_by=order)).items)) == expected
+
     async def test_other_types_never_disturb_a_session_listing(self, storage: IUnifiedStorage) -> None:
         await save_all(storage, [session("s1"), note("s1"), session("s2"), note("x")])
         assert keys(await storage.list({"type": "session"})) == [("s1", "session"), ("s2", "session")]

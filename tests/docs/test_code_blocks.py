@@ -19,7 +19,8 @@ SERVED = [
     for kind in URLS
     if any(servers_named(block.text) == {kind} for block in blocks_of(page.read_text("utf-8")))
 ]
-LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)(#[^)]*)?\)")
+LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#]+)(#(?P<part>[^)]*))?\)")
+HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -62,7 +63,15 @@ def test_the_url_of_a_page_becomes_that_of_a_server_and_back():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_link_leads_somewhere(page: Path):
     for match in LINK.finditer(page.read_text("utf-8")):
-        assert (page.parent / match["target"]).exists(), f"{page.name}: {match['target']}"
+        target = page.parent / match["target"]
+        assert target.exists(), f"{page.name}: {match['target']}"
+        assert match["part"] is None or match["part"] in parts_of(target), f"{page.name}: {match[0]}"
+
+
+def parts_of(page: Path) -> set[str]:
+    """What links to the headings of a page say behind their #."""
+    headings = [match["text"].lower() for match in HEADING.finditer(page.read_text("utf-8"))]
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
 
 
 def test_the_pages_are_all_reached_from_the_first():

@@ -142,6 +142,13 @@ def test_each_sqlstate_has_its_error(state: str, kind: type[StorageError], retry
     assert str(ours) == "PostgreSQL host:1/base: the server's words"
 
 
+@pytest.mark.parametrize("state", ["26000", "42P05"])
+def test_a_pooler_that_mixes_sessions_up_is_told_what_to_set(state: str) -> None:
+    ours = translated_error(asyncpg.PostgresError.new({"C": state, "M": "no such statement"}), "host:1/base")
+    assert type(ours) is StorageConfigurationError
+    assert "statement_cache_size=0" in str(ours)
+
+
 @pytest.mark.parametrize("said", [OSError("gone"), ConnectionResetError(), TimeoutError(), EOFError()])
 def test_errors_of_the_socket_are_lost_connections(said: Exception) -> None:
     ours = translated_error(said, "host:1/base")

@@ -39,6 +39,8 @@ _TIME_FOR_GOODBYE = 2.0
 
 _CONFLICTS = ("40001", "40P01", "55P03", "23505")  # the last: another writer inserted it a moment ago
 _LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25006", "40003")
+_NOT_PREPARED = ("26000", "42P05")
+"""Another server process than the one that prepared the statement: a pooler hands them out by the transaction."""
 LATER = ("57P01", "57P02", "57P03", "53300")
 _KINDS: tuple[tuple[str, type[StorageError]], ...] = (
     *((state, StorageConflictError) for state in _CONFLICTS),
@@ -51,6 +53,7 @@ _KINDS: tuple[tuple[str, type[StorageError]], ...] = (
     ("28", StoragePermissionError),
     ("42501", StoragePermissionError),
     ("3D000", StorageConfigurationError),
+    *((state, StorageConfigurationError) for state in _NOT_PREPARED),
     ("XX001", StorageIntegrityError),
     ("XX002", StorageIntegrityError),
 )
@@ -85,6 +88,8 @@ def _of_server(error: asyncpg.PostgresError, place: str) -> StorageError:
 
 def _made(kind: type[StorageError], error: Exception, place: str, **facts: Any) -> StorageError:
     said = getattr(error, "message", None) or str(error) or type(error).__name__
+    if facts.get("sqlstate") in _NOT_PREPARED:
+        said += "; behind a pooler that shares connections between transactions set statement_cache_size=0"
     details = {"engine": "postgresql", "server": place, **facts}
     return kind(f"PostgreSQL {place}: {said}", details=details, cause=error, retryable=issubclass(kind, _RETRYABLE))
 

@@ -18,9 +18,10 @@ import pytest
 from tests.engines import private_server, redis_client
 from tests.servers import Server
 from tests.unified_storage.redis.clients import COUNT, COUNT_SLOWLY, client_of
-from unified_storage import StorageClosedError
+from unified_storage import StorageClosedError, open_storage
 from unified_storage.backends.redis import loops
 from unified_storage.backends.redis.client import RedisClient
+from unified_storage.testing.drafts import note, session
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +227,46 @@ def test_a_forked_child_has_connections_of_its_own(
     assert [exit_code_of_child(in_child) for _ in range(3)] == [50, 100, 150]
     assert load.result(20) == 501
     assert connections(server, key) == 1
+
+
+def test_a_forked_child_waits_for_none_of_its_parents_writers(server: Server, running: RunningLoop, key: str) -> None:
+    """What the parent was about to do stays its own, and so do the turns that it had with a record."""
+    storage = open_storage(server.url, client_name=key, statement_timeout=5)
+    ended = threading.Event()
+
+    async def update_until_the_end(name: str) -> int:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            await storage.update("s", {"data": {name: number}}, type="session")
+        return number
+
+    async def updates_beside_an_open_transaction() -> list[int]:
+        async with storage.transaction() as tx:
+            await tx.load("t", type="note")
+            return await asyncio.gather(*(update_until_the_end(f"n{number}") for number in range(8)))
+
+    async def write_in_child() -> None:
+        await storage.update("s", {"data": {"child": True}}, type="session")
+        for number in range(5):
+            await storage.save(note("t", {"number": number}))
+
+    def in_child() -> int:
+        begun = time.monotonic()
+        asyncio.run(write_in_child())
+        return 0 if time.monotonic() - begun < 3 else 1  # each turn that it waited for costs a second
+
+    running.call(storage.save(session("s")))
+    load = asyncio.run_coroutine_threadsafe(updates_beside_an_open_transaction(), running.loop)
+    time.sleep(0.1)
+    try:
+        assert [exit_code_of_child(in_child) for _ in range(3)] == [0, 0, 0]
+    finally:
+        ended.set()
+    reached = {f"n{number}": last for number, last in enumerate(load.result(20))}
+    record = running.call(storage.load("s", type="session"))
+    assert record["data"] == reached | {"child": True}
+    running.call(storage.close())
 
 
 def test_a_fork_within_a_running_loop_leaves_the_parents_connections_alone(

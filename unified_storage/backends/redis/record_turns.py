@@ -6,11 +6,14 @@ write the same record all but one would be in vain, so they go one after the oth
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 
 from unified_storage.errors import StorageTimeoutError
+from unified_storage.portal import leave_behind
 from unified_storage.turns import Turns
 
 _FIRST_WAIT = 5.0
@@ -38,6 +41,7 @@ class RecordTurns:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._by_id: dict[str, _Turn] = {}
+        _all.add(self)
 
     async def give_way(self, id: str) -> None:
         """Let a transaction that holds *id* come to its end, if that does not take long."""
@@ -72,6 +76,12 @@ class RecordTurns:
             if not turn.users:
                 del self._by_id[id]
 
+    def leave_behind(self) -> None:
+        """In a forked child: those who have a turn, or wait for one, are the parent's."""
+        leave_behind(self._by_id)
+        self._by_id = {}
+        self._guard = threading.Lock()
+
 
 class HeldTurns:
     """The turns that one transaction has taken."""
@@ -92,3 +102,13 @@ class HeldTurns:
     def leave(self) -> None:
         while self._held:
             self._turns.leave(self._held.pop())
+
+
+def _after_fork_in_child() -> None:
+    for turns in [*_all]:
+        turns.leave_behind()
+
+
+_all: weakref.WeakSet[RecordTurns] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,7 @@ from unified_storage.backends.redis.rows import Row
 from unified_storage.backends.redis.store import Patience, Store
 from unified_storage.errors import StorageError
 from unified_storage.interface import Record
+from unified_storage.portal import leave_behind
 from unified_storage.record import Draft, checked_record, is_system, updated_record
 from unified_storage.transactions import to_the_end
 from unified_storage.turns import Turns
@@ -54,6 +57,7 @@ class Updates:
         self._turns = turns
         self._guard = threading.Lock()
         self._queues: dict[tuple[str, str | None], _Queue] = {}
+        _all.add(self)
 
     async def update(self, id: str, kind: str | None, changes: Mapping[str, Any], expected_version: int | None) -> bool:
         mine = _Update(changes, expected_version)
@@ -105,6 +109,12 @@ class Updates:
             queue.users -= 1
             if not queue.users and self._queues.get(key) is queue:
                 del self._queues[key]
+
+    def leave_behind(self) -> None:
+        """In a forked child: what waits here, and what was taken in hand, is the parent's to do."""
+        leave_behind(self._queues)
+        self._queues = {}
+        self._guard = threading.Lock()
 
     # -- doing ---------------------------------------------------------------------------------------------------
 
@@ -196,3 +206,13 @@ def _outcome_without_record(id: str, update: _Update) -> bool | StorageError:
     except StorageError as error:
         return error
     return False
+
+
+def _after_fork_in_child() -> None:
+    for updates in [*_all]:
+        updates.leave_behind()
+
+
+_all: weakref.WeakSet[Updates] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

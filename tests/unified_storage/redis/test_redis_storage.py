@@ -606,6 +606,42 @@ async def test_a_transaction_reads_one_state_of_a_record(storage: Any) -> None:
         assert (await tx.load("a"))["data"] == {"n": 1}
 
 
+@pytest.mark.parametrize("first", ["load", "list", "read", "read_many", "log_info"])
+@pytest.mark.parametrize("second", ["list", "read", "read_many", "log_info"])
+async def test_a_record_and_its_logs_are_read_in_one_state_or_not_at_all(place: Place, first: str, second: str) -> None:
+    """Also where nothing is written afterwards; others of this process give way, those of another one do not."""
+    async with place.open() as storage, place.open() as other:
+        await storage.save(session("s"))
+        await storage.append(LOG, [body(0)])
+        read: dict[str, Callable[[Any], Awaitable[Any]]] = {
+            "load": lambda tx: tx.load("s", type="session"),
+            "list": lambda tx: tx.list({"type": "session", "id": {"$in": ["s", "t"]}}),
+            "read": lambda tx: tx.read(LOG),
+            "read_many": lambda tx: tx.read_many(["runs/s", LOG]),
+            "log_info": lambda tx: tx.log_info(LOG),
+        }
+        async with storage.transaction() as tx:
+            await read[first](tx)
+            await read[second](tx)
+        with pytest.raises(StorageConflictError) as conflict:
+            async with storage.transaction() as tx:
+                await read[first](tx)
+                await other.append(LOG, [body(1)])
+                await read[second](tx)
+        assert conflict.value.retryable
+
+
+async def test_named_records_that_came_or_went_are_noticed(place: Place) -> None:
+    async with place.open() as storage, place.open() as other:
+        named = {"type": "session", "id": {"$in": ["s", "t"]}}
+        for change in (lambda: other.save(session("s")), lambda: other.delete("s")):
+            with pytest.raises(StorageConflictError):
+                async with storage.transaction() as tx:
+                    await tx.list(named)
+                    await change()
+                    await tx.list(named)
+
+
 async def test_nothing_is_sent_before_the_commit(place: Place, storage: Any) -> None:
     """S2.26."""
     await storage.save(session("s", {"x": 1}))

@@ -122,8 +122,12 @@ class Buffer:
 
     async def prepare(self, keys: Iterable[Key]) -> None:
         """Read the heads of several records in one go, so that :meth:`row` has them."""
-        unread = [key for key in dict.fromkeys(keys) if key not in self.written and key not in self._rows]
-        for key, row in zip(unread, await self.store.rows(unread, with_data=False), strict=True):
+        await self.look_again(key for key in keys if key not in self._rows)
+
+    async def look_again(self, keys: Iterable[Key]) -> None:
+        """Read the heads of several records in one go; in a transaction those read before must not have changed."""
+        asked = [key for key in dict.fromkeys(keys) if key not in self.written]
+        for key, row in zip(asked, await self.store.rows(asked, with_data=False), strict=True):
             self.note(key, row)
 
     async def prepare_ids(self, ids: Iterable[str]) -> None:
@@ -149,16 +153,29 @@ class Buffer:
         return [row for row in found if row is not None]
 
     def note(self, key: Key, row: Row | None) -> Row | None:
-        """Remember what was read."""
-        self._seen.setdefault(key, None if row is None else row.stamp)
+        """Remember what was read.
+
+        Raises:
+            StorageConflictError: a transaction has read it before, and it has changed since.
+        """
+        stamp = None if row is None else row.stamp
+        if self._seen.setdefault(key, stamp) != stamp and self._stays_open:
+            raise changed_meanwhile(key)
         known = self._rows.get(key)
         if row is None or known is None or row.data is not None or row.stamp != known.stamp:
             self._rows[key] = row
         return row
 
-    def note_listed(self, row: Row) -> None:
+    def note_listed(self, row: Row, *, by_name: bool) -> None:
         """Remember that a listing showed a record; not what stood in it."""
-        self._seen.setdefault(row.key, row.stamp)
+        if self._seen.setdefault(row.key, row.stamp) != row.stamp and by_name:
+            raise changed_meanwhile(row.key)
+
+    async def wait_for_turns(self, ids: Iterable[str]) -> None:
+        """Wait for a turn with each of some records that are named."""
+        if self._turn is not None:
+            for id in ids:
+                await self._turn(id)
 
     def is_anew(self, key: Key) -> bool:
         """Whether the stored record, with its logs, will be gone."""

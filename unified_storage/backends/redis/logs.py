@@ -7,7 +7,7 @@ from typing import Any
 
 from unified_storage.backends.redis.buffer import Buffer, OpenLog, changed_meanwhile
 from unified_storage.backends.redis.partitions import time_of, time_text
-from unified_storage.backends.redis.rows import Key, Row
+from unified_storage.backends.redis.rows import HEAD, Key, Row, row_of
 from unified_storage.backends.redis.scripts import LOG_INFO, SINCE
 from unified_storage.backends.redis.store import Command, Store
 from unified_storage.errors import StorageIntegrityError, StorageValidationError
@@ -56,7 +56,7 @@ def entries_of(answer: Sequence[bytes], wanted: ReadRange) -> list[StoredEntry]:
 
 
 def head_command(store: Store, name: LogName) -> Command:
-    return ("HMGET", store.layout.record(*name.owner_key), "h", "m")
+    return ("HMGET", store.layout.record(*name.owner_key), *HEAD)
 
 
 def info_command(store: Store, name: LogName) -> Command:
@@ -96,17 +96,45 @@ async def ids_after(
 # -- in a transaction --------------------------------------------------------------------------------------------
 
 
+async def _answers(buffer: Buffer, owners: Sequence[Key], commands: Sequence[Command]) -> list[Any]:
+    """The answers to commands about logs; with them, and behind them, their owners are looked at.
+
+    An owner that has not moved since it was read first stands for what was read of its logs.
+    """
+    heads = [owner for owner in dict.fromkeys(owners) if owner not in buffer.written]
+    asked = [*commands, *(("HMGET", buffer.store.layout.record(*owner), *HEAD) for owner in heads)]
+    answers = await buffer.store.ask(asked)
+    for owner, head in zip(heads, answers[len(commands) :], strict=True):
+        buffer.note(owner, row_of(owner, head))
+    return answers[: len(commands)]
+
+
+async def read_each(buffer: Buffer, names: Sequence[LogName], wanted: ReadRange) -> list[Entries]:
+    await buffer.wait_for_turns(dict.fromkeys(name.owner_id for name in names))
+    unchanged = [name for name in names if _is_as_stored(buffer, name)]
+    owners = [name.owner_key for name in names]
+    answers = await _answers(buffer, owners, [reading(buffer.store, name, wanted) for name in unchanged])
+    stored = {name.log_id: answer for name, answer in zip(unchanged, answers, strict=True)}
+    found: list[Entries] = []
+    for name in names:
+        entries: Sequence[StoredEntry] = ()
+        if await buffer.living(name.owner_key) is not None:
+            if name.log_id in stored:
+                entries = entries_of(stored[name.log_id], wanted)
+            elif name.log_id in buffer.logs:
+                log = buffer.logs[name.log_id]
+                entries = wanted.of([*await _stored_part(buffer, log, wanted), *log.fresh.values()])
+        found.append([entry.handed_out() for entry in entries])
+    return found
+
+
+def _is_as_stored(buffer: Buffer, name: LogName) -> bool:
+    """Whether a transaction has left a log alone."""
+    return name.log_id not in buffer.logs and not buffer.is_anew(name.owner_key)
+
+
 async def read(buffer: Buffer, name: LogName, wanted: ReadRange) -> Entries:
-    if await buffer.living(name.owner_key) is None:
-        return []
-    log = buffer.logs.get(name.log_id)
-    if log is None:
-        if buffer.is_anew(name.owner_key):
-            return []
-        (answer,) = await buffer.store.ask([reading(buffer.store, name, wanted)])
-        return [entry.handed_out() for entry in entries_of(answer, wanted)]
-    entries = [*await _stored_part(buffer, log, wanted), *log.fresh.values()]
-    return [entry.handed_out() for entry in wanted.of(entries)]
+    return (await read_each(buffer, [name], wanted))[0]
 
 
 async def _stored_part(buffer: Buffer, log: OpenLog, wanted: ReadRange) -> list[StoredEntry]:
@@ -120,15 +148,12 @@ async def _stored_part(buffer: Buffer, log: OpenLog, wanted: ReadRange) -> list[
 
 
 async def log_info(buffer: Buffer, name: LogName) -> dict[str, Any] | None:
-    if await buffer.living(name.owner_key) is None:
-        return None
+    if _is_as_stored(buffer, name):
+        await buffer.wait_for_turns([name.owner_id])
+        (answer,) = await _answers(buffer, [name.owner_key], [info_command(buffer.store, name)])
+        return info_of(answer) if await buffer.living(name.owner_key) is not None else None
     log = buffer.logs.get(name.log_id)
-    if log is None:
-        if buffer.is_anew(name.owner_key):
-            return None
-        (answer,) = await buffer.store.ask([info_command(buffer.store, name)])
-        return info_of(answer)
-    if not log.exists:
+    if log is None or not log.exists or await buffer.living(name.owner_key) is None:
         return None
     first = min(log.fresh, default=None)
     if log.stored:
@@ -165,7 +190,7 @@ async def _opened(buffer: Buffer, name: LogName, keys: Iterable[str] = ()) -> tu
     if log is None:
         commands.append(("HGET", store.layout.beside(id, f"o:{kind}:{id}"), name.log_id))
         commands.append(("ZCARD", _entries_key(store, name)))
-    answers = await store.ask(commands)
+    answers = await _answers(buffer, [name.owner_key], commands) if commands else []
     if log is None:
         last_seq, stored = answers[-2], answers[-1]
         log = OpenLog(name, int(last_seq or 0), exists=last_seq is not None, stored=stored)

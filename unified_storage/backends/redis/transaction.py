@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer, changed_meanwhile
 from unified_storage.backends.redis.courses import BY_ID, Course
 from unified_storage.backends.redis.record_turns import HeldTurns, RecordTurns
+from unified_storage.backends.redis.selection import named_ids, pinned_types
 from unified_storage.backends.redis.store import Store
 from unified_storage.backends.redis.verbs import RedisVerbs, SomeWalk
 from unified_storage.backends.redis.walks import Found, Overlaid, Walk
 from unified_storage.clock import Clock
 from unified_storage.cursors import Cursor
 from unified_storage.errors import StorageTransactionError
-from unified_storage.filters import Condition, Test, conjuncts, parse_filters, sole_type
-from unified_storage.interface import Filters, Ids, Indexed, IUnifiedStorage, TransactionCall
+from unified_storage.filters import Condition, parse_filters
+from unified_storage.interface import Entries, Filters, Ids, Indexed, IUnifiedStorage, TransactionCall
+from unified_storage.logs import ReadRange, parse_log_id
 from unified_storage.ordering import Order
 
 T = TypeVar("T")
 _LOG_IDS_A_BATCH = 1000
+_WHOLE_LOG = ReadRange(0, None, None, None, None)
 _COUNTED_AT_ONCE = 1000
 
 
@@ -65,24 +68,19 @@ class RedisUnit(RedisVerbs):
     async def _walk(
         self, condition: Condition, order: Order, cursor: Cursor | None, wanted: int | None, with_data: bool
     ) -> SomeWalk:
-        await self._note_named(condition)
+        named = named_ids(condition)
+        if named is not None:
+            await self._note_named(named, pinned_types(condition))
         stored = await listing.walk(self._store, condition, order, cursor, wanted, with_data=with_data)
-        course = Course(order)
-        last = None if cursor is None else course.spot_of(cursor)
-        return _Seen(self._buffer, stored, course, last)
+        return _Seen(self._buffer, stored, Course(order), cursor, by_name=named is not None)
 
-    async def _note_named(self, condition: Condition) -> None:
+    async def _note_named(self, ids: Sequence[str], kinds: Sequence[str] | None) -> None:
         """The records that a filter names by their ids count as read, also those that are not there."""
-        kind = sole_type(condition)
-        for test in conjuncts(condition):
-            if isinstance(test, Test) and test.path == ("id",) and test.op in ("$eq", "$in"):
-                named = [test.value] if test.op == "$eq" else test.value
-                ids = [id for id in named if isinstance(id, str)]
-                if kind is None:
-                    await self._buffer.prepare_ids(ids)
-                else:
-                    await self._buffer.prepare((id, kind) for id in ids)
-                return
+        await self._buffer.wait_for_turns(ids)
+        if kinds is None:
+            await self._buffer.prepare_ids(ids)
+        else:
+            await self._buffer.look_again((id, kind) for id in ids for kind in kinds)
 
     async def count(self, filters: Filters | None = None) -> int:
         walk = await self._walk(parse_filters(filters), BY_ID, None, None, False)
@@ -90,6 +88,10 @@ class RedisUnit(RedisVerbs):
         while batch := await walk.next(_COUNTED_AT_ONCE):
             total += len(batch)
         return total
+
+    async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
+        names = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        return dict(zip(names, await logs.read_each(self._buffer, [*names.values()], _WHOLE_LOG), strict=True))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
         ids = await logs.log_ids(self._buffer, prefix) if logs.can_begin_a_log_id(prefix) else []
@@ -112,19 +114,25 @@ class RedisUnit(RedisVerbs):
 
 
 class _Seen:
-    """A walk of a transaction: every stored record that it shows counts as read."""
+    """A walk of a transaction: every stored record that it shows counts as read.
 
-    def __init__(self, buffer: Buffer, stored: Walk, course: Course, last: Any) -> None:
+    Args:
+        by_name: the records were named by their ids, so that what was read of them before must still be true.
+    """
+
+    def __init__(self, buffer: Buffer, stored: Walk, course: Course, cursor: Cursor | None, *, by_name: bool) -> None:
         self._buffer = buffer
         self._stored = stored
         self._course = course
+        self._by_name = by_name
+        last = None if cursor is None else course.spot_of(cursor)
         self._walk = Overlaid(stored, self._written, buffer.written, last)
 
     async def next(self, count: int) -> list[Found]:
         found = await self._walk.next(count)
         for each in found:
             if each.row.key not in self._buffer.written:
-                self._buffer.note_listed(each.row)
+                self._buffer.note_listed(each.row, by_name=self._by_name)
         return found
 
     async def _written(self) -> list[Found]:

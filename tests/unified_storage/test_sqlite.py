@@ -524,14 +524,16 @@ async def test_an_append_rewrites_neither_the_document_nor_the_history(url: str,
 
 
 async def test_what_was_touched_since_it_was_listed_is_not_cleaned_up(url: str) -> None:
-    """Cleaning up lists first and deletes then: a session that came to life in between stays."""
+    """Cleaning up lists first and deletes then: a session that came to life, or was made anew, in between stays."""
     async with open_storage(url) as storage:
-        await storage.batch_save([SESSION | {"id": name} for name in ("idle", "alive")])
-        listed = [(record["id"], record["type"], record["version"]) for record in await storage.list()]
+        await storage.batch_save([SESSION | {"id": name} for name in ("idle", "alive", "anew")])
+        listed = await storage.list()
         await storage.append("history/alive", [{"body": "I am back"}])
+        await storage.delete("anew")
+        await storage.save(SESSION | {"id": "anew"})
         steps = records.delete_untouched(storage._store, listed)  # type: ignore[attr-defined]
         assert await storage._engine.write(lambda: steps, 5) == 1  # type: ignore[attr-defined]
-        assert [record["id"] for record in await storage.list()] == ["alive"]
+        assert [record["id"] for record in await storage.list()] == ["alive", "anew"]
 
 
 async def test_a_commit_reaches_the_disk_before_it_is_acknowledged(url: str) -> None:

@@ -28,7 +28,15 @@ class Claims:
             self._seen.setdefault(key, state)
 
     def missed(self, key: Key | str) -> None:
-        """There was no such record; a mere id means of any type."""
+        """There was no such record; a mere id means of any type.
+
+        Raises:
+            StorageConflictError: we saw it before, and somebody else has deleted it; trying again helps.
+        """
+        seen = [key] if isinstance(key, tuple) else [seen for seen in self._seen if seen[0] == key]
+        for each in seen:
+            if each in self._seen and each not in self._own:
+                raise _conflict(each)
         self._absent.add(key)
 
     def owns(self, key: Key) -> None:
@@ -45,10 +53,15 @@ class Claims:
             return
         was_missed = key in self._absent or key[0] in self._absent
         if self._seen.get(key, state) != state or (was_missed and state is not None):
-            raise StorageConflictError(
-                f"record {key[0]!r} was changed by somebody else since this transaction read it",
-                details={"id": key[0], "type": key[1]},
-                retryable=True,
-            )
+            raise _conflict(key)
         if state is not None:
             self._own.add(key)
+
+
+def _conflict(key: Key) -> StorageConflictError:
+    id, type_name = key
+    return StorageConflictError(
+        f"record {id!r} was changed by somebody else since this transaction read it",
+        details={"id": id, "type": type_name},
+        retryable=True,
+    )

@@ -145,7 +145,7 @@ def _on_column(test: Test, name: str) -> Clause:
     if test.op != "$eq" and test.op not in _SIGNS:
         return UNKNOWN
     if name in _TEXTS:
-        return _compared(column, test.op, test.value) if _is_text(test.value) else _odd_text(test)
+        return _compared(column, test.op, test.value) if is_text(test.value) else _odd_text(test)
     if name in _TIMES:
         return _compared(column, test.op, micros(test.value)) if isinstance(test.value, datetime) else NOTHING
     if type(test.value) is int and abs(test.value) < _BIGGEST:
@@ -158,7 +158,8 @@ def _odd_text(test: Test) -> Clause:
     return UNKNOWN if isinstance(test.value, str) and test.op in _SIGNS else NOTHING
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Whether every engine can be asked for *value* in a text column."""
     if not isinstance(value, str) or "\0" in value:  # PostgreSQL takes no NUL
         return False
     return not any("\ud800" <= character <= "\udfff" for character in value)

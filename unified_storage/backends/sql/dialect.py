@@ -27,6 +27,8 @@ class Dialect:
     """A text column so that a damaged text costs its own row alone: as bytes where the engine checks no encoding."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
+    misses_successors: bool = False
+    """Whether a locking read that waited for a row's deletion does not see the row that took its place."""
     returns_numbers: bool = True
     """Whether an insert can return the new row's number; else the driver tells it."""
     schema_is_transactional: bool = True

@@ -8,7 +8,7 @@ from typing import Any
 
 from unified_storage.arguments import Place
 from unified_storage.backends.sql import records
-from unified_storage.backends.sql.conditions import Clause, all_of, compiled
+from unified_storage.backends.sql.conditions import Clause, all_of, compiled, is_text
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
 from unified_storage.cursors import Cursor
@@ -65,7 +65,7 @@ def _mentions_data(condition: Condition) -> bool:
 
 def selection(store: Store, condition: Condition, type_name: str | None = None) -> Selection:
     """*condition* for living, visible records, of one type where that is known."""
-    kind = type_name or sole_type(condition)
+    kind = type_name or _type_of(condition)
     slots = searchable(store, kind)
     living = Clause("r.expires_at IS NULL OR r.expires_at > ?", (store.now(),))
     parts = [compiled(condition, slots), living]
@@ -78,6 +78,12 @@ def selection(store: Store, condition: Condition, type_name: str | None = None) 
     return Selection(condition, all_of(parts), kind, rare)
 
 
+def _type_of(condition: Condition) -> str | None:
+    """The one type that can match, where it is known; a name that no type can have matches nothing anyway."""
+    kind = sole_type(condition)
+    return kind if is_text(kind) else None
+
+
 def searchable(store: Store, type_name: str | None) -> dict[Path, Slot]:
     """The slots that hold the key of every record of a type."""
     if type_name is None:
@@ -86,7 +92,7 @@ def searchable(store: Store, type_name: str | None) -> dict[Path, Slot]:
 
 
 def _visible(condition: Condition) -> Clause:
-    named = sorted(name for name in named_types(condition) if is_system(name))
+    named = sorted(name for name in named_types(condition) if is_system(name) and is_text(name))
     places = ", ".join("?" * len(named))
     seen = f" OR r.type IN ({places})" if named else ""
     return Clause(f"substr(r.type, 1, 1) <> '_'{seen}", tuple(named))
@@ -126,8 +132,7 @@ def in_order(
     store: Store, condition: Condition, start: Place | None, limit: int | None, with_data: bool
 ) -> Steps[tuple[Records, Place | None]]:
     """Up to *limit* matching records by ``(id, type)``; and where to go on, None at the end."""
-    if store.claims is not None:
-        yield from _claim_named(store, condition)
+    yield from _claim_named(store, condition)
     selected = selection(store, condition)
     by_identity = yield from _walks_by_identity(store, selected, limit)
     order, hint = _identity_order(store, selected, by_identity)
@@ -148,13 +153,15 @@ def in_order(
 
 
 def _claim_named(store: Store, condition: Condition) -> Steps[None]:
-    """Records that a filter names by their ids are claimed as if each had been loaded."""
+    """In a transaction, records that a filter names by their ids are claimed as if each had been loaded."""
+    if store.claims is None:
+        return
     for test in conjuncts(condition):
         if isinstance(test, Test) and test.path == ("id",) and test.op in ("$eq", "$in"):
             named = [test.value] if test.op == "$eq" else test.value
             ids = {id for id in named if isinstance(id, str)}
             if len(ids) <= _MOST_CLAIMED:
-                yield from records.claim_all(store, sorted(ids), sole_type(condition))
+                yield from records.claim_all(store, sorted(filter(is_text, ids)), _type_of(condition))
             return
 
 
@@ -202,6 +209,7 @@ def _behind(selected: Selection, start: Place | None) -> Clause | None:
 
 
 def count(store: Store, condition: Condition) -> Steps[int]:
+    yield from _claim_named(store, condition)
     selected = selection(store, condition)
     if selected.clause.exact:
         where = selected.clause
@@ -224,7 +232,8 @@ def page(
     store: Store, condition: Condition, order: Order, cursor: Cursor | None, wanted: int, with_data: bool
 ) -> Steps[Records]:
     """The first *wanted* records behind *cursor*. Without a known type, the pages of all types are merged."""
-    kind = sole_type(condition)
+    yield from _claim_named(store, condition)
+    kind = _type_of(condition)
     types = [kind] if kind is not None else (yield from _types(store, condition))
     parts = [(type_name, part) for type_name in types for part in _parts(store, condition, type_name)]
     found: Records = []

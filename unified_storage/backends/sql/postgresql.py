@@ -39,6 +39,7 @@ POSTGRESQL = Dialect(
     ),
     key_as_text="encode({}, 'hex')".format,
     locks_rows=True,
+    misses_successors=True,
     barrier=lambda table: (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",),
 )
 _PORT = 5432

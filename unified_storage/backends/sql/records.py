@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from unified_storage.arguments import check_version
-from unified_storage.backends.sql.statements import Row, Steps
+from unified_storage.backends.sql.statements import Row, Statement, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, updated_record
 from unified_storage.stored import GROUPS, Stamps, only_one, restored_stamps, saved_stamps
-from unified_storage.times import moment
+from unified_storage.times import micros, moment
 from unified_storage.values import decode
 
 _CLAIMED_AT_ONCE = 500
@@ -92,22 +92,35 @@ def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
 
 def living_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
     """The head of a living record, for a change of it; two types under one id need a type."""
-    if type_name is not None:
-        found = yield from head(store, id, type_name)
-        return found if found is not None and found.lives(store.now()) else None
-    rows = yield store.statements.heads(id=id)
+    statements = store.statements
+    if type_name is None:
+        rows = yield from _held(store, statements.heads, statements.peeks, id=id)
+    else:
+        rows = yield from _held(store, statements.head, statements.peek, id=id, type=type_name)
     heads = [Head(*row) for row in rows]
     _claim(store, id, heads)
-    return _living(heads, id, None, store.now())
+    found = _living(heads, id, type_name, store.now())
+    if found is None:
+        _missed(store, id, type_name)
+    return found
+
+
+def _held(store: Store, locking: Statement, looking: Statement, **names: str) -> Steps[list[Row]]:
+    """The rows that *locking* finds; *looking* asks the same without a lock.
+
+    Whoever has waited for a row that was deleted meanwhile may not be shown the one that took its place in the same
+    transaction: that must not pass for an absence.
+    """
+    rows = yield locking(**names)
+    while not rows and store.statements.misses_successors and (yield looking(**names)):
+        rows = yield locking(**names)
+    return rows
 
 
 def seen_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
     """The head of a living record, to look at; a transaction that looks keeps others from changing it."""
     if store.claims is not None:
-        found = yield from living_head(store, id, type_name)
-        if found is None:
-            _missed(store, id, type_name)
-        return found
+        return (yield from living_head(store, id, type_name))
     if type_name is None:
         rows = yield store.statements.peeks(id=id)
     else:
@@ -147,24 +160,28 @@ def _missed(store: Store, id: str, type_name: str | None) -> None:
 
 def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
     row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
-    if row is None:
-        _missed(store, id, type_name)
-        return None
-    return shown(row[1:-1], row[-1])
+    return None if row is None else shown(row[1:-1], row[-1])
 
 
 def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) -> Steps[Row | None]:
     """The row of a living record with its document, locked where it is for a change."""
     statements = store.statements
-    if type_name is not None:
-        rows = yield (statements.claim if for_change else statements.load)(id=id, type=type_name)
+    names = {"id": id} if type_name is None else {"id": id, "type": type_name}
+    locking, looking = (
+        (statements.claim_any, statements.load_any) if type_name is None else (statements.claim, statements.load)
+    )
+    if for_change:
+        rows = yield from _held(store, locking, looking, **names)
     else:
-        rows = yield (statements.claim_any if for_change else statements.load_any)(id=id)
+        rows = yield looking(**names)
     heads = {_head_of(row): row for row in rows}
     if for_change:
         _claim(store, id, heads)
     found = _living(heads, id, type_name, store.now())
-    return None if found is None else heads[found]
+    if found is None:
+        _missed(store, id, type_name)
+        return None
+    return heads[found]
 
 
 def _head_of(row: Row) -> Head:
@@ -242,7 +259,6 @@ def update(
 ) -> Steps[bool]:
     row = yield from _whole(store, id, type_name, for_change=True)
     if row is None:
-        _missed(store, id, type_name)
         check_version(expected_version, 0, id)
         updated_record({}, updates)  # refuses what is wrong also when there is nothing to change
         return False
@@ -268,9 +284,10 @@ def _drop_grouped(store: Store, owner: Head) -> Steps[None]:
     if owner.type not in GROUPS:
         return
     rows = yield store.statements.grouped[GROUPS[owner.type]](group=owner.id)
-    for (number,) in rows:
-        if number != owner.n:
-            yield from drop(store, number)
+    for found in [Head(*row) for row in rows]:
+        if found.n != owner.n:
+            _claim(store, found.id, [found])
+            yield from drop(store, found.n)
 
 
 def drop(store: Store, number: int) -> Steps[None]:
@@ -299,12 +316,14 @@ def delete_all(store: Store, ids: Iterable[str], type_name: str | None, cascade:
     return gone
 
 
-def delete_untouched(store: Store, versions: Iterable[tuple[str, str, int]]) -> Steps[int]:
-    """Delete each ``(id, type, version)`` with what is grouped under it, unless it changed meanwhile."""
+def delete_untouched(store: Store, listed: Iterable[Record]) -> Steps[int]:
+    """Delete each of *listed* with what is grouped under it, unless it was changed or made anew meanwhile."""
     gone = 0
-    for id, type_name, version in versions:
+    for record in listed:
+        id, type_name = record["id"], record["type"]
         found = yield from living_head(store, id, type_name)
-        if found is not None and found.version == version:
+        # One that was made anew has the version 1 again, but no old time.
+        if found is not None and found.state == (record["version"], micros(record["updated_at"])):
             gone += yield from delete(store, id, type_name, True, None)
     return gone
 

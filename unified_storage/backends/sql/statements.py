@@ -72,6 +72,7 @@ class Statements:
         self._by_shape: dict[object, Statement] = {}
         self.slots = tables.slots
         self.prefix = tables.prefix
+        self.misses_successors = dialect.misses_successors
         self._of_records(tables)
         self._of_logs(tables)
         self._of_entries(tables)
@@ -191,7 +192,7 @@ class Statements:
         self.delete_document = self._compiled(sa.delete(tables.documents).where(tables.documents.c.n == bind("row")))
         self.delete_record = self._compiled(sa.delete(records).where(r.n == bind("row")))
         no_system = sa.func.substr(r.type, 1, 1) != "_"
-        grouped = sa.select(r.n).where(no_system).order_by(r.n).with_for_update()
+        grouped = sa.select(*head_of(tables)).where(no_system).order_by(r.n).with_for_update()
         self.grouped = {
             column.name: self._compiled(grouped.where(column == bind("group")))
             for column in (r.session_id, r.thread_id)

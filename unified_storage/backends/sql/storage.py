@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place, days_ago
 from unified_storage.backends.sql import listing, logs, records, schema
 from unified_storage.backends.sql.claims import Claims
+from unified_storage.backends.sql.conditions import is_text
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
 from unified_storage.backends.sql.examining import Examination
 from unified_storage.backends.sql.statements import Steps
@@ -227,7 +228,7 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._read(lambda: logs.log_info(self._store, name))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
-        place: str | None = "" if prefix.isascii() or _can_be_encoded(prefix) else None
+        place: str | None = "" if is_text(prefix) else None  # no log's id begins with what is none
         with_system = names_system_logs(prefix)
         while place is not None:
             start = place
@@ -250,8 +251,7 @@ class _SQLVerbs(IUnifiedStorage):
             return await self.count(idle)
         gone = 0
         async for batch in self.stream_list(idle, with_data=False):
-            versions = [(record["id"], record["type"], record["version"]) for record in batch]
-            gone += await self._write(lambda: records.delete_untouched(self._store, versions))  # noqa: B023 (run at once)
+            gone += await self._write(lambda: records.delete_untouched(self._store, batch))  # noqa: B023 (run at once)
         return gone
 
     async def purge_expired(self) -> int:
@@ -261,14 +261,6 @@ class _SQLVerbs(IUnifiedStorage):
             gone += purged
             if purged < _PURGED_AT_ONCE:
                 return gone
-
-
-def _can_be_encoded(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False  # no id has a lone surrogate
-    return True
 
 
 def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) -> Steps[int]:

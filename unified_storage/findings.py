@@ -9,6 +9,9 @@ UNREADABLE = "unreadable_record"
 DOCUMENT_MISSING, DOCUMENT_ORPHANED = "document_missing", "document_orphaned"
 INDEX_KEY = "index_key_differs"
 LOG_ORPHANED, ENTRY_ORPHANED, LOG_COUNT = "log_orphaned", "entry_orphaned", "log_count_differs"
+ENTRY_KEY = "entry_key_differs"
+MEMBER_MISSING, MEMBER_STALE, MEMBER_ORPHANED = "index_member_missing", "index_member_stale", "index_member_orphaned"
+WRONG_PARTITION, COUNTER_BEHIND = "wrong_partition", "counter_behind"
 PATH_UNFILLED, SCHEMA_INDEX = "path_unfilled", "schema_index_missing"
 
 

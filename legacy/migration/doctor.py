@@ -23,7 +23,7 @@ from unified_storage.errors import (
     StorageIntegrityError,
     StorageValidationError,
 )
-from unified_storage.findings import UNREADABLE, Finding
+from unified_storage.findings import DOCUMENT_MISSING, UNREADABLE, Finding
 from unified_storage.interface import Findings, IUnifiedStorage
 from unified_storage.opening import open_storage
 from unified_storage.values import equal
@@ -31,6 +31,7 @@ from unified_storage.values import equal
 UNREADABLE_LOG = "unreadable_log"
 METADATA, GROUPING, NO_KEY = "metadata_differs", "grouping_differs", "no_session_key"
 RUN_LEFT = "copy_run_left"
+_BEYOND_READING = (UNREADABLE, DOCUMENT_MISSING)
 _HEADS_AT_ONCE = 100
 
 
@@ -86,7 +87,7 @@ async def examine(text: str | Path, *, mend: bool = False) -> DoctorReport:
         report = DoctorReport(str(place), await storage.health_check())
         async for found in storage.examine(repair=mend):
             report.findings += found
-        damaged = {(finding.id, finding.type) for finding in report.findings if finding.kind == UNREADABLE}
+        damaged = {(finding.id, finding.type) for finding in report.findings if finding.kind in _BEYOND_READING}
         found = await check_run(storage)
         report.findings += await repair(storage, found) if mend else found
         async for found in check_storage(storage, damaged):

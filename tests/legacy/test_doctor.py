@@ -8,10 +8,15 @@ import pytest
 from legacy.migration import examine, inspect_place, inspect_session
 from legacy.migration.lease import Lease
 from session_adapter import SessionStorageAdapter
+from tests.engines import redis_client
 from tests.legacy.folders import contents_of, document, write
 from tests.legacy.test_copy import copied
 from tests.legacy.test_copy_between_stores import fill
+from tests.places import ON_DISK, SQL, Place, engines, place_on
+from tests.unified_storage.planting import planter_at
 from unified_storage import REPLACE, StorageConfigurationError, StorageNotFoundError, open_storage
+from unified_storage.backends.redis.partitions import Layout, escaped, key_prefix
+from unified_storage.order_keys import order_key
 
 
 @pytest.fixture
@@ -115,6 +120,57 @@ async def test_what_the_store_keeps_for_itself_is_looked_at_first_and_mended(url
     for contents in (before, after):
         del contents["records"]["canonical", "session"]["version"]
     assert after == before
+
+
+@pytest.mark.parametrize("engine", engines(*ON_DISK))
+async def test_damage_on_every_engine_is_found_and_mended(engine: str, tmp_path: Path) -> None:
+    """S2.43: stale metadata, a log without its record, a record that is not found by its key; then nothing is wrong."""
+    async with place_on(engine, tmp_path) as place:
+        async with place.open() as storage:
+            await fill(storage)
+            sessions = SessionStorageAdapter(storage)
+            for name in ("a", "b"):
+                await sessions.save_session(name, document(name, user_id="ann"))
+        healthy = await examine(place.address)
+        assert (healthy.findings, healthy.exit_code) == ([], 0)
+        assert healthy.health["backend"] in engine
+        before = await contents_of(place.address)
+        await plant_damage(place)
+        async with place.open() as storage:
+            record = await storage.load("a", type="session")
+            assert record is not None
+            await storage.restore([{**record, "metadata": {**record["metadata"], "status": "stale"}}])
+        found = await examine(place.address)
+        wrong = {(one.kind, one.id) for one in found.findings}
+        assert wrong >= {("metadata_differs", "a"), ("log_orphaned", "nobody")}
+        assert wrong & {("index_key_differs", "b"), ("index_member_missing", "b")}
+        assert (found.exit_code, found.repaired) == (3, 0)
+        mended = await examine(place.address, mend=True)
+        assert (mended.exit_code, mended.repaired) == (0, len(mended.findings))
+        assert (await examine(place.address)).findings == []
+        after = await contents_of(place.address)
+        assert after["records"]["a", "session"].pop("version") > before["records"]["a", "session"].pop("version")
+        assert after == before
+        async with place.open() as storage:
+            ann = await storage.list({"type": "session", "metadata.user_id": "ann"})
+            assert [record["id"] for record in ann] == ["a", "b"]
+
+
+async def plant_damage(place: Place) -> None:
+    """A log of nobody, and a session b that is not found by its user any more."""
+    if place.engine in SQL:
+        async with planter_at(place) as planter:
+            (log,) = planter.texts("history/nobody")
+            await planter.run("INSERT INTO {logs} (n, log_id, owner, last_seq, count) VALUES (98, ?, 99, 0, 0)", log)
+            slot = await planter.slot_of("metadata.user_id")
+            await planter.run(f"UPDATE {{records}} SET {slot} = NULL WHERE n = ?", await planter.row_of("b"))
+        return
+    layout = Layout(key_prefix(place.namespace), 64 if place.engine == "redis-cluster" else 1)
+    async with redis_client(place.url) as client:
+        await client.zadd(layout.beside("nobody", "e:history/nobody"), {"1": 1})
+        await client.zadd(layout.beside("nobody", "logs"), {"history/nobody": 0})
+        known = layout.beside("b", "y:session:metadata.user_id")
+        assert await client.zrem(known, escaped(order_key("ann")) + b"b") == 1
 
 
 async def test_a_record_that_no_session_view_wrote_is_no_finding(url: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.places import SQL, Place, engines, place_on
+from tests.places import ON_DISK, SQL, Place, engines, place_on
 from tests.unified_storage.planting import Planter, planter_at
 from unified_storage import (
     Finding,
@@ -19,6 +19,7 @@ from unified_storage import (
     StorageTransactionError,
     open_storage,
 )
+from unified_storage.backends.redis import examining as redis_examining
 from unified_storage.backends.sql import damage, examining
 from unified_storage.layers import Cache, Metrics
 
@@ -335,12 +336,13 @@ async def test_a_key_that_is_no_bytes_is_damage(storage: IUnifiedStorage, plante
 # -- beside others -----------------------------------------------------------------------------------------------
 
 
-@ON_SQL
+@pytest.mark.parametrize("engine", engines(*ON_DISK))
 @pytest.mark.timeout(120)
 async def test_a_store_under_load_has_no_findings_and_loses_no_write(
     place: Place, storage: IUnifiedStorage, scaled: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examining, "_TIME_TO_FILL", 20.0)
+    for module in (examining, redis_examining):
+        monkeypatch.setattr(module, "_TIME_TO_FILL", 20.0)
     rounds, ended = scaled(1000, minimum=20), asyncio.Event()
 
     async def looked_over() -> int:

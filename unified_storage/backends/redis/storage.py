@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from unified_storage.arguments import check_count, check_expected, check_version, checked_kind, days_ago
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer
 from unified_storage.backends.redis.client import RedisClient, opened_client
+from unified_storage.backends.redis.examining import Examination
 from unified_storage.backends.redis.jobs import Job
 from unified_storage.backends.redis.partitions import Layout, key_prefix, time_text
 from unified_storage.backends.redis.paths import SCHEMA, Paths, prepared_paths, read_paths
@@ -32,7 +34,7 @@ from unified_storage.errors import (
 )
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
-from unified_storage.interface import Entries, Entry, Filters, Ids, Indexed, Seqs, TransactionCall
+from unified_storage.interface import Entries, Entry, Filters, Findings, Ids, Indexed, Seqs, TransactionCall
 from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
 from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch_option
 from unified_storage.ordering import Order
@@ -370,6 +372,11 @@ class RedisStorage(RedisVerbs):
                 purged = await store.client.run(PURGE, keys, [now, _PURGED_AT_ONCE], timeout=store.timeout)
                 gone += purged
         return gone
+
+    async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        async with aclosing(Examination(self._ready, repair=repair).findings()) as batches:
+            async for found in batches:
+                yield found
 
     async def health_check(self) -> dict[str, Any]:
         store = await self._ready()

@@ -157,6 +157,31 @@ def test_a_loop_that_was_left_in_the_middle_of_a_call_is_left_alone(
     loop.close()
 
 
+def test_updates_that_a_stopped_loop_has_in_hand_keep_nobody_waiting(server: Server, key: str) -> None:
+    storage = open_storage(server.url, client_name=key, statement_timeout=3)
+    loop = asyncio.new_event_loop()
+
+    async def turn() -> None:
+        for _ in range(5):  # enough to begin; an answer needs more
+            await asyncio.sleep(0)
+
+    async def update(name: str) -> bool:
+        return await storage.update("s", {"data": {name: True}}, type="session")
+
+    loop.run_until_complete(storage.save(session("s")))
+    left = [loop.create_task(update(name)) for name in ("a", "b")]
+    loop.run_until_complete(turn())
+    assert not any(task.done() for task in left)
+    assert asyncio.run(update("c"))
+    assert asyncio.run(update("d"))
+    assert loop.run_until_complete(asyncio.gather(*left)) == [True, True]
+    record = loop.run_until_complete(storage.load("s"))
+    assert record is not None
+    assert set(record["data"]) == {"a", "b", "c", "d"}
+    loop.run_until_complete(storage.close())
+    loop.close()
+
+
 def test_a_server_that_hangs_is_not_waited_for_long_when_closing(
     server: Server, running: RunningLoop, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:

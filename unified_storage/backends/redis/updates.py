@@ -47,6 +47,13 @@ class _Queue:
     turns: Turns = field(default_factory=Turns)
     waiting: list[_Update] = field(default_factory=list)
     users: int = 0
+    at_work: asyncio.AbstractEventLoop | None = None
+    """The loop that has some of them in hand."""
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether its work was left in the middle, by a loop that was stopped and may never go on."""
+        return self.at_work is not None and not self.at_work.is_running()
 
 
 class Updates:
@@ -68,11 +75,13 @@ class Updates:
             except (asyncio.CancelledError, StorageError):
                 await self._withdrawn(queue, mine)
                 raise
+            queue.at_work = asyncio.get_running_loop()
             try:
                 if mine.outcome is None:
                     await self._turns.give_way(id)
                     await to_the_end(self._carry_out(id, kind, self._taken(queue, mine)))
             finally:
+                queue.at_work = None
                 queue.turns.leave()
         finally:
             self._left((id, kind), queue, mine)
@@ -80,7 +89,9 @@ class Updates:
 
     def _joined(self, id: str, kind: str | None, mine: _Update) -> _Queue:
         with self._guard:
-            queue = self._queues.setdefault((id, kind), _Queue())
+            queue = self._queues.get((id, kind))
+            if queue is None or queue.stands_still:
+                queue = self._queues[id, kind] = _Queue()
             queue.waiting.append(mine)
             queue.users += 1
             return queue

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from unified_storage import StorageConfigurationError
 from unified_storage.backends.sql import schema
 from unified_storage.backends.sql.statements import Call
 from unified_storage.backends.sql.storage import SQLStorage
+from unified_storage.filters import Path
 
 OPENER = """
 import asyncio, sys
@@ -140,3 +142,43 @@ async def test_nobody_hears_of_a_path_that_is_indexed_meanwhile(place: Place) ->
                 assert await indexing.count({"type": "note", "data.tag": "x"}) > 0
         over.set()
         assert min(await asyncio.gather(*writers)) > 0
+
+
+@pytest.mark.parametrize("others", [0, 3])
+@pytest.mark.parametrize("engine", engines("postgresql", "mysql"))
+async def test_a_path_is_indexed_after_those_who_did_not_know_of_it(place: Place, others: int) -> None:
+    """A transaction that has begun before writes no key of the path: whoever fills the index waits for it."""
+    async with place.open() as old:
+        new = place.open(indexed={"note": ["data.colour"]})
+        for number in range(others):
+            await old.save({"id": f"n{number}", "type": "note", "data": {"colour": "blue"}})
+        async with old.transaction() as tx:
+            await tx.save({"id": "late", "type": "note", "data": {"colour": "red"}})
+            opening = asyncio.ensure_future(new.count({"type": "note", "data.colour": "red"}))
+            await asyncio.sleep(0.5)
+            assert not opening.done()
+        async with new:
+            assert await opening == 1
+            assert await new.count({"type": "note", "data.colour": "blue"}) == others
+
+
+@pytest.mark.parametrize("engine", engines("postgresql", "mysql"))
+async def test_a_key_is_filled_of_what_stands_there_after_a_wait(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filling the index of a record that somebody is writing to waits, and then takes the new document."""
+    fill = SQLStorage._fill
+    async with place.open() as old:
+        await old.save({"id": "n", "type": "note", "data": {"colour": "blue"}})
+
+        async def held_up(storage: SQLStorage, type_name: str, paths: Sequence[Path]) -> None:
+            async with old.transaction() as tx:
+                await tx.update("n", {"data": {"colour": "red"}}, type="note")
+                filling = asyncio.ensure_future(fill(storage, type_name, paths))
+                await asyncio.sleep(0.5)
+                assert not filling.done()
+            await filling
+
+        monkeypatch.setattr(SQLStorage, "_fill", held_up)
+        async with place.open(indexed={"note": ["data.colour"]}) as new:
+            assert await new.count({"type": "note", "data.colour": "red"}) == 1
+            assert await new.count({"type": "note", "data.colour": "blue"}) == 0
+            assert [found async for batch in new.examine() for found in batch] == []

@@ -83,6 +83,39 @@ async def test_what_was_listed_and_changed_since_does_not_go_with_its_group(plac
         assert await storage.exists("s")
 
 
+LISTED: dict[str, Look] = {
+    "list": lambda tx: tx.list({"type": "note"}),
+    "list without data": lambda tx: tx.list(with_data=False),
+    "page": lambda tx: tx.page(),
+    "query": lambda tx: tx.query("type = 'note' ORDER BY -updated_at"),
+    "get_by_thread": lambda tx: tx.get_by_thread("t"),
+}
+WRITTEN: dict[str, Look] = {
+    "save": lambda tx: tx.save(note("a", n=10)),
+    "update": lambda tx: tx.update("a", {"data": {"n": 10}}, type="note"),
+    "delete": lambda tx: tx.delete("a"),
+    "append": lambda tx: tx.append("events@note/a", [{"body": 1}]),
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "write"), [*((look, "save") for look in LISTED), *(("list", write) for write in WRITTEN)]
+)
+@pytest.mark.parametrize("engine", engines(*SERVERS))
+async def test_what_was_listed_and_changed_since_is_not_written_over(place: Place, look: str, write: str) -> None:
+    async with place.open() as storage:
+        await storage.save(note("a", n=1) | {"thread_id": "t"})
+        with pytest.raises(StorageConflictError) as raised:
+            async with storage.transaction() as tx:
+                await LISTED[look](tx)
+                await elsewhere(storage.update("a", {"data": {"n": 2}}, type="note"))
+                await WRITTEN[write](tx)
+        assert raised.value.retryable
+        record = await storage.load("a", type="note")
+    assert record is not None
+    assert record["data"] == {"n": 2}
+
+
 @pytest.mark.parametrize("engine", engines(*ROW_LOCKS))
 async def test_what_was_listed_and_deleted_since_is_a_conflict_not_an_absence(place: Place) -> None:
     async with place.open() as storage:

@@ -128,6 +128,7 @@ async def test_what_was_listed_and_deleted_since_is_a_conflict_not_an_absence(pl
         assert raised.value.retryable
 
 
+RESTORED = {"log_id": "other@note/a", "last_seq": 7, "entries": []}
 ON_WHAT_IS_THERE: dict[str, tuple[Look, Any]] = {
     "update": (lambda storage: storage.update("a", {"data": {"n": 2}}, type="note"), True),
     "update of any type": (lambda storage: storage.update("a", {"data": {"n": 2}}), True),
@@ -135,6 +136,7 @@ ON_WHAT_IS_THERE: dict[str, tuple[Look, Any]] = {
     "delete of any type": (lambda storage: storage.delete("a"), True),
     "append": (lambda storage: storage.append("events@note/a", [{"body": 2}]), [2]),
     "pop": (lambda storage: _popped(storage), 1),
+    "restore of a log": (lambda storage: storage.restore([], [RESTORED]), 0),
     "load in a transaction": (lambda storage: _loaded(storage), {"n": 1}),
 }
 

@@ -14,7 +14,7 @@ from tests.namespaces import without_query
 from tests.unified_storage.postgresql.engines import Engines, Witness, asking, calls
 from unified_storage import open_storage
 from unified_storage.backends.sql import server_engine
-from unified_storage.backends.sql.postgresql import server_of
+from unified_storage.backends.sql.postgresql import PostgreSQLDriver, server_of
 from unified_storage.backends.sql.postgresql_connection import numbered, translated_error
 from unified_storage.backends.sql.server_engine import ServerEngine
 from unified_storage.backends.sql.statements import Call
@@ -386,6 +386,20 @@ async def test_what_may_exist_is_no_error_and_undoes_nothing_else(engines: Engin
     await engine.write(engines.adding("x"), 10)
     await engine.upgrade(lambda: calls(*engines.adding("y")(), *again, *engines.adding("z")()), 10)
     assert await engines.marks() == {"x", "y", "z"}
+
+
+@pytest.mark.servers
+async def test_a_commit_after_a_failure_that_somebody_hid_is_no_success(engines: Engines) -> None:
+    """The server answers such a COMMIT with ROLLBACK, and with no error."""
+    connection = await PostgreSQLDriver(server_of(parse_url(engines.url), {}), 10).connect(10)
+    try:
+        await connection.begin("write", 10)
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await connection.run(Call("SELECT 1 FROM not_there"))
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await connection.commit()
+    finally:
+        await connection.close()
 
 
 @pytest.mark.servers

@@ -92,7 +92,7 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
     Its owner is a living record, or one of *among*: those that were restored just now, expired ones too.
     """
     name = restored.owner
-    owner = yield from records.head(store, name.owner_id, name.owner_type)
+    owner = yield from records.head_of_owner(store, name.owner_id, name.owner_type)
     if owner is None or not (owner.lives(store.now()) or (owner.id, owner.type) in among):
         raise no_owner(name)
     log, _, _ = yield from _log(store, name)

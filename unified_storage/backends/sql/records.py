@@ -90,6 +90,15 @@ def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
     return found
 
 
+def head_of_owner(store: Store, id: str, type_name: str) -> Steps[Head | None]:
+    """As :func:`head`, where it is an answer that there is none."""
+    rows = yield from _held(store, store.statements.head, store.statements.peek, id=id, type=type_name)
+    found = Head(*rows[0]) if rows else None
+    if store.claims is not None:
+        store.claims.take((id, type_name), None if found is None else found.state)
+    return found
+
+
 def living_head(store: Store, id: str, type_name: str | None) -> Steps[Head | None]:
     """The head of a living record, for a change of it; two types under one id need a type."""
     statements = store.statements

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
 from collections import deque
 
 from unified_storage.errors import StorageTimeoutError
+from unified_storage.portal import leave_behind
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Turns:
-    """A fair lock that tasks of different event loops and threads may wait for."""
+    """A fair lock that tasks of different event loops and threads may wait for; nobody has it in a forked child."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._taken = False
         self._waiting: deque[_Waiter] = deque()
+        _all.add(self)
 
     def take_now(self) -> bool:
         """Take the turn when nobody has it; never waits."""
@@ -67,7 +71,22 @@ class Turns:
                     continue  # that loop was closed; its tasks are gone
             self._taken = False
 
+    def leave_behind(self) -> None:
+        """In a forked child: whoever has the turn, or waits for it, is the parent's."""
+        leave_behind(self._waiting)
+        self._guard, self._taken, self._waiting = threading.Lock(), False, deque()
+
 
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _after_fork_in_child() -> None:
+    for turns in [*_all]:
+        turns.leave_behind()
+
+
+_all: weakref.WeakSet[Turns] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,16 +10,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from unified_storage import StorageClosedError, StorageTimeoutError, portal
+from tests.places import ON_DISK, Place, engines, place_on
+from unified_storage import StorageClosedError, StorageTimeoutError, open_storage, portal
 from unified_storage.portal import Portal, WouldDeadlockError, shared_portal
+from unified_storage.turns import Turns
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
+ON_EVERY_ENGINE = pytest.mark.parametrize("engine", engines(*ON_DISK))
 
 
 @pytest.fixture
@@ -48,9 +52,9 @@ def in_thread(work, *arguments):
         return pool.submit(work, *arguments).result(5)
 
 
-def python(program: str, *, timeout: float = 5) -> str:
+def python(program: str, *arguments: str, timeout: float = 10) -> str:
     """What *program* prints, run by itself; a hang or a failure is the test's."""
-    command = [sys.executable, "-W", "error", "-c", program]
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
@@ -309,13 +313,13 @@ def test_there_is_one_shared_portal() -> None:
 
 
 def exit_code_of_child(work) -> int:
-    """Fork; the child does *work* and exits with what it returns, and has 5 seconds."""
+    """Fork; the child does *work* and exits with what it returns, and has 10 seconds."""
     child = os.fork()
     if child == 0:
         code = 99
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(5)
+            signal.alarm(10)
             code = work()
         finally:
             os._exit(code)
@@ -381,6 +385,123 @@ def test_workers_of_a_forked_pool_call_too() -> None:
         shared.call(answer())
         with multiprocessing.get_context("fork").Pool(2) as pool:
             assert pool.map_async(double, range(8)).get(5) == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+# -- storages
+
+
+@pytest.fixture
+async def place(engine: str, tmp_path: Path) -> AsyncIterator[Place]:
+    """An empty store on the test's parameter ``engine``."""
+    async with place_on(engine, tmp_path) as found:
+        yield found
+
+
+def open_things() -> tuple[int, int]:
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+@ON_EVERY_ENGINE
+def test_a_storage_serves_threads_a_running_loop_and_a_child_and_leaves_nothing_open(place: Place) -> None:
+    before = open_things()
+    with Portal() as one:
+        storage = place.open()
+
+        def save(name: str) -> str:
+            return one.call(storage.save({"id": name, "type": "note", "data": {}}))
+
+        async def inside() -> None:
+            save("inside")
+
+        def child() -> int:
+            save("child")
+            assert in_thread(one.call, storage.count({"id": {"$in": ["inside", "child"]}})) == 2
+            one.call(storage.close())
+            return 7
+
+        with ThreadPoolExecutor(8) as pool:
+            assert [*pool.map(save, map(str, range(32)))] == [*map(str, range(32))]
+        asyncio.run(inside())
+        assert exit_code_of_child(child) == 7
+        save("parent")
+        assert one.call(storage.count()) == 35
+        assert one.call(storage.exists("child"))
+        one.call(storage.close())
+    assert open_things() == before
+
+
+@ON_EVERY_ENGINE
+def test_children_forked_in_the_midst_of_writing_write_too(place: Place) -> None:
+    with Portal() as one, ThreadPoolExecutor(4) as pool:
+        storage = place.open()
+        stop = threading.Event()
+
+        def save(name: str) -> None:
+            one.call(storage.save({"id": name, "type": "note", "data": {}}))
+
+        def save_on(name: str) -> int:
+            number = 0
+            while not stop.is_set():
+                save(f"{name}-{number}")
+                number += 1
+            return number
+
+        def child() -> int:
+            save(f"child-{os.getpid()}")
+            return 0
+
+        writers = [pool.submit(save_on, f"writer{number}") for number in range(4)]
+        try:
+            assert [exit_code_of_child(child) for _ in range(5)] == [0] * 5
+        finally:
+            stop.set()
+        written = sum(writer.result(20) for writer in writers)
+        assert one.call(storage.count()) == written + 5
+        one.call(storage.close())
+
+
+def test_a_turn_that_somebody_in_the_parent_has_is_free_in_a_child(one: Portal) -> None:
+    turns = Turns()
+
+    def child() -> int:
+        one.call(turns.take(1))
+        return 0
+
+    one.call(turns.take(1))
+    assert exit_code_of_child(child) == 0
+    assert not turns.take_now()
+
+
+def test_a_child_waits_for_no_thread_that_was_opening_a_file_in_the_parent(one: Portal, tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/store.db")
+    guard = storage._engine._guard  # type: ignore[attr-defined]  # as a thread has it that the fork makes wait
+
+    def child() -> int:
+        one.call(storage.save({"id": "a", "type": "note", "data": {}}))
+        return 0
+
+    with guard:
+        assert exit_code_of_child(child) == 0
+    assert one.call(storage.count()) == 1
+    one.call(storage.close())
+
+
+STORAGE_NEVER_CLOSED = """
+import sys, time, warnings
+from unified_storage import open_storage
+from unified_storage.portal import Portal
+
+warnings.simplefilter("ignore", ResourceWarning)  # which is right: nobody closes it
+one, storage = Portal().open(), open_storage(sys.argv[1])
+one.call(storage.save({"id": "a", "type": "note", "data": {}}))
+print(time.time())
+"""
+
+
+@ON_EVERY_ENGINE
+def test_the_interpreter_exits_at_once_though_connections_are_open(place: Place) -> None:
+    said = python(STORAGE_NEVER_CLOSED, place.address, timeout=20)
+    assert time.time() - float(said) < 2
 
 
 # -- the end of the interpreter

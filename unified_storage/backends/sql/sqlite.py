@@ -215,6 +215,8 @@ class _Files:
         self._by_path = {}
         self._all = []
         self._guard = threading.Lock()
+        for engine in [*_engines]:
+            engine.after_fork_in_child()
 
 
 def _was_replaced(file: SQLiteFile) -> bool:
@@ -231,6 +233,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 _files = _Files()
+_engines: weakref.WeakSet[SQLiteEngine] = weakref.WeakSet()
 os.register_at_fork(
     before=_files.before_fork,
     after_in_parent=_files.after_fork_in_parent,
@@ -250,6 +253,10 @@ class SQLiteEngine:
         self._guard = threading.Lock()
         self._begun: weakref.WeakSet[OpenTransaction] = weakref.WeakSet()
         self._closed = False
+        _engines.add(self)
+
+    def after_fork_in_child(self) -> None:
+        self._guard = threading.Lock()  # a thread of the parent may have it, one that waits for the fork to be over
 
     def _current(self) -> SQLiteFile:
         if self._closed:

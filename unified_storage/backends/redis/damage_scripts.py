@@ -42,9 +42,9 @@ place = function(set, _, member)
   if member then put_there[#put_there + 1] = { set, member } end
 end
 
-local function members(kind, id, head)
+local function members(kind, id, head, keys)
   put_there = {}
-  index(kind, id, false, {}, head, seen_keys(kind, id))
+  index(kind, id, false, {}, head, keys)
   return put_there
 end
 """
@@ -54,9 +54,9 @@ RECORDS_SEEN = Script(
     + WRITING
     + _SEEING
     + r"""
-local function missing(kind, id, head)
+local function missing(kind, id, head, keys)
   local sets = {}
-  for _, each in ipairs(members(kind, id, head)) do
+  for _, each in ipairs(members(kind, id, head, keys)) do
     if redis.call('ZSCORE', base .. each[1], each[2]) ~= '0' then
       sets[#sets + 1] = each[1]
       if mends then redis.call('ZADD', base .. each[1], 0, each[2]) end
@@ -87,8 +87,9 @@ while at < #ARGV do
   elseif redis.call('HEXISTS', record, 'd') == 0 then
     answer[#answer + 1] = { 'bare' }
   else
+    local keys = seen_keys(kind, id)
     answer[#answer + 1] = {
-      'whole', head[1], head[3], missing(kind, id, head), flat(seen_keys(kind, id)),
+      'whole', head[1], head[3], missing(kind, id, head, keys), flat(keys),
       redis.call('HGET', record, 'm'), with_data and redis.call('HGET', record, 'd'),
     }
   end
@@ -171,7 +172,9 @@ end
 
 local function belongs(member, kind, id, head)
   if set == 'logs' then return redis.call('HEXISTS', base .. 'o:' .. kind .. ':' .. id, member) == 1 end
-  for _, each in ipairs(members(kind, id, head)) do
+  local keys = {}
+  if path ~= '' then keys[path] = seen_keys(kind, id)[path] end
+  for _, each in ipairs(members(kind, id, head, keys)) do
     if each[1] == set and each[2] == member then return true end
   end
   return false

@@ -260,3 +260,16 @@ async def test_a_cache_does_not_answer_inside_a_transaction_that_its_task_holds(
             await tx.save(NOTE)
             with pytest.raises(StorageTransactionError):
                 await cache.load("a", type="note")
+
+
+async def test_a_column_that_is_indexed_as_a_path_is_asked_as_it_is_now(url: str) -> None:
+    """An append moves the version and the time of a record, and no key of it."""
+    async with open_storage(url, indexed={"note": ["version", "updated_at", "session_id"]}) as storage:
+        await storage.save(NOTE | {"session_id": "s"})
+        await storage.append("log@note/a", [{"body": 1}])
+        record = await storage.load("a", type="note")
+        assert record is not None
+        for name in ("version", "updated_at", "session_id"):
+            assert await storage.count({"type": "note", name: record[name]}) == 1
+            assert await storage.count({"type": "note", name: {"$in": [record[name]]}}) == 1
+        assert [batch async for batch in storage.examine()] == []

@@ -95,12 +95,10 @@ def _test(test: Test, slots: dict[Path, Slot]) -> Clause:
         return opposite(_test(Test(test.path, "$in", test.value), slots))
     if test.op == "$in":
         return _among(test, slots)
+    if len(test.path) == 1 and test.path[0] not in ("data", "metadata"):
+        return _on_column(test, test.path[0])  # also where it was indexed as a path: an append moves it alone
     slot = slots.get(test.path)
-    if slot is not None:
-        return _on_slot(test, f"r.k{slot.number}")
-    if len(test.path) > 1 or test.path[0] in ("data", "metadata"):
-        return UNKNOWN
-    return _on_column(test, test.path[0])
+    return UNKNOWN if slot is None else _on_slot(test, f"r.k{slot.number}")
 
 
 def _among(test: Test, slots: dict[Path, Slot]) -> Clause:

@@ -507,18 +507,30 @@ async def test_a_record_made_anew_with_the_same_version_is_another_one(storage: 
     assert (await storage.load("a"))["data"] == {"n": 2}
 
 
-async def test_what_a_transaction_did_not_find_must_not_have_come(place: Place) -> None:
+@pytest.mark.parametrize("looking", ["load", "load_untyped", "exists_untyped", "list_id"])
+@pytest.mark.parametrize("writing", ["save", "batch_save", "restore"])
+async def test_what_a_transaction_did_not_find_must_not_have_come(place: Place, looking: str, writing: str) -> None:
     """Of two processes, which take no turns with each other."""
+    ours = note("a", {"ours": 1})
+    look: Callable[[Any], Awaitable[Any]] = {
+        "load": lambda tx: tx.load("a", type="note"),
+        "load_untyped": lambda tx: tx.load("a"),
+        "exists_untyped": lambda tx: tx.exists("a"),
+        "list_id": lambda tx: tx.list({"id": "a"}),
+    }[looking]
+    write: Callable[[Any], Awaitable[Any]] = {
+        "save": lambda tx: tx.save(ours),
+        "batch_save": lambda tx: tx.batch_save([ours]),
+        "restore": lambda tx: tx.restore([ours]),
+    }[writing]
     async with place.open() as one, place.open() as other:
-        for kind in ("note", None):
-            with pytest.raises(StorageConflictError) as conflict:
-                async with one.transaction() as tx:
-                    assert await tx.load("a", type=kind) is None
-                    await asyncio.create_task(other.save(note("a", {"theirs": 1})))
-                    await tx.save(note("a", {"ours": 1}))
-            assert conflict.value.retryable
-            assert (await stored_record(other, "a"))["data"] == {"theirs": 1}
-            await other.delete("a")
+        with pytest.raises(StorageConflictError) as conflict:
+            async with one.transaction() as tx:
+                assert not await look(tx)
+                await asyncio.create_task(other.save(note("a", {"theirs": 1})))
+                await write(tx)
+        assert conflict.value.retryable
+        assert (await stored_record(other, "a"))["data"] == {"theirs": 1}
 
 
 async def test_updates_of_several_processes_lose_nothing(place: Place) -> None:

@@ -159,7 +159,7 @@ class Buffer:
             StorageConflictError: a transaction has read it before, and it has changed since.
         """
         stamp = None if row is None else row.stamp
-        if self._seen.setdefault(key, stamp) != stamp and self._stays_open:
+        if self._first_seen(key, stamp) != stamp and self._stays_open:
             raise changed_meanwhile(key)
         known = self._rows.get(key)
         if row is None or known is None or row.data is not None or row.stamp != known.stamp:
@@ -168,8 +168,13 @@ class Buffer:
 
     def note_listed(self, row: Row, *, by_name: bool) -> None:
         """Remember that a listing showed a record; not what stood in it."""
-        if self._seen.setdefault(row.key, row.stamp) != row.stamp and by_name:
+        if self._first_seen(row.key, row.stamp) != row.stamp and by_name:
             raise changed_meanwhile(row.key)
+
+    def _first_seen(self, key: Key, stamp: Stamp | None) -> Stamp | None:
+        """The stamp with which a record was seen first; *stamp* where that is now."""
+        # Who was told of all records of an id was told that there is none of any other type.
+        return self._seen.setdefault(key, None if key[0] in self._known_ids else stamp)
 
     async def wait_for_turns(self, ids: Iterable[str]) -> None:
         """Wait for a turn with each of some records that are named."""

@@ -1,7 +1,7 @@
 """An old program: it knows ``ISessionStore`` and nothing else, and runs unchanged on every store.
 
 ``python examples/legacy_program.py PLACE``, where PLACE is ``memory``, ``file:FOLDER`` or the URL of a storage, such as
-``sqlite:///sessions.db``.
+``sqlite:///sessions.db``, ``postgresql://user@host/database`` or ``redis://host:6379/0``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -37,6 +38,7 @@ _BACKENDS = {  # scheme: module, factory, extra to install
     "mysql": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
     "mariadb": ("unified_storage.backends.sql.mysql", "open_mysql", "mysql"),
 }
+_EXAMPLES = "sqlite:///file.db, postgresql://user@host/database, mysql://user@host/database or redis://host:6379/0"
 _SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _registered: dict[str, Factory] = {}
 
@@ -64,8 +66,9 @@ def parse_url(text: str) -> StorageURL:
     """The parts of a storage's URL, or ``StorageConfigurationError``."""
     scheme, separator, rest = text.partition("://")
     if not separator or not scheme:
+        shown = redacted(re.sub(r":.*@", ":***@", text, flags=re.DOTALL))  # it may be a URL that lacks its //
         raise StorageConfigurationError(
-            f"{redacted(text)!r} is no storage URL: write sqlite:///file.db or memory://", details={"url": text}
+            f"{shown!r} is no storage URL: write one such as {_EXAMPLES}", details={"url": shown}
         )
     location, _, query = rest.partition("?")
     return StorageURL(text, scheme.lower(), location, dict(parse_qsl(query, keep_blank_values=True)))
@@ -82,8 +85,10 @@ def open_storage(
     """An unopened storage; it connects on first use, or by ``async with``.
 
     Args:
-        url: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``, or the
-            scheme of a registered backend. Options may stand in its query; keywords win.
+        url: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``,
+            ``postgresql://user@host/database``, ``mysql://user@host/database``, ``redis://host:6379/0``,
+            ``redis+cluster://host:7000,host:7001``, or the scheme of a registered backend. Options may stand in its
+            query; keywords win.
         instance_name: what :func:`unified_storage.register_redis_instance` registered; a URL wins.
         indexed: further indexed paths by record type, ``{"note": ["data.tag"]}``.
         clock: gives the time, aware; the only clock the storage uses.
@@ -108,7 +113,7 @@ def _instance(name: str | None) -> tuple[StorageURL, dict[str, Any]]:
     from unified_storage.instances import named_instance  # here: it needs this module
 
     if name is None:
-        raise StorageConfigurationError("give a URL, such as sqlite:///sessions.db")
+        raise StorageConfigurationError(f"give a URL, such as {_EXAMPLES}")
     instance = named_instance(name)
     return instance.url, {**instance.options, "client": instance.client}
 

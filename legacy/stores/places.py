@@ -175,7 +175,7 @@ def _place_of_path(path: Path) -> Place:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        told = "write sqlite:///file.db, legacy+file:///folder or jsonl:///file.jsonl for a place to be made"
+        told = f"for a place to be made, write one of {', '.join(_known())}"
         raise StorageConfigurationError(f"{_without_password(path)!r} does not exist; {told}")
     if not path.is_file():
         raise StorageConfigurationError(f"{str(path)!r} is neither a file nor a folder")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unified_storage.errors import StorageClosedError, StorageValidationError
+from unified_storage.errors import StorageClosedError, StorageTransactionError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.testing.clock import NOON, ManualClock
 from unified_storage.testing.drafts import bodies, body, gathered, ids, note, save_all, session, stored
@@ -40,6 +40,7 @@ VERBS: dict[str, Callable[[IUnifiedStorage], Any]] = {
     "restore": lambda storage: storage.restore([note("a", created_at=NOON, updated_at=NOON)]),
     "cleanup_old_data": lambda storage: storage.cleanup_old_data(1),
     "purge_expired": lambda storage: storage.purge_expired(),
+    "examine": lambda storage: gathered(storage.examine()),
     "health_check": lambda storage: storage.health_check(),
 }
 """A call of every verb, by its name; each of them works on a storage that holds a session ``s``."""
@@ -118,6 +119,30 @@ class LifetimePromises(Harness):
         assert isinstance(health["backend"], str)
         assert health["latency_ms"] >= 0
         assert "password" not in json.dumps(health).lower()
+
+    async def test_what_verbs_alone_have_written_has_no_findings(self, open_store: OpenStore) -> None:
+        """S2.43: nothing is found, and nothing touched, also where it could be mended."""
+        async with open_store(indexed={"note": ["data.n"]}) as storage:
+            await save_all(storage, [session(id, {"n": 1}, metadata={"user_id": id}) for id in "stu"])
+            await save_all(storage, [note(id, {"n": id}, session_id="s", thread_id="t") for id in "abc"])
+            await storage.append("events/s", [body(n, f"k{n}") for n in range(5)], keep_last=3)
+            await storage.append("events@note/a", [body(1)])
+            await storage.pop("events/s")
+            await storage.rewrite("events@note/a", [])
+            await storage.update("t", {"metadata": {"user_id": "x"}, "expires_at": NOON})
+            await storage.delete("b", type="note")
+            async with storage.transaction() as tx:
+                await tx.append("events/u", [body(1)])
+                await tx.save(session("u"))
+            before = await storage.list(), await storage.read("events/s"), await gathered(storage.logs())
+            assert await gathered(storage.examine(repair=True)) == []
+            assert (await storage.list(), await storage.read("events/s"), await gathered(storage.logs())) == before
+
+    async def test_inside_a_transaction_a_store_is_not_examined(self, storage: IUnifiedStorage) -> None:
+        with pytest.raises(StorageTransactionError):
+            async with storage.transaction() as tx:
+                with pytest.raises(StorageTransactionError):
+                    await gathered(tx.examine())
 
     @pytest.mark.parametrize("verb", VERBS)
     async def test_every_verb_works_while_open_and_is_refused_when_closed(

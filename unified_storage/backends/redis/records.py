@@ -90,7 +90,19 @@ async def update(
     return True
 
 
-async def delete(buffer: Buffer, id: str, kind: str | None, cascade: bool, expected_version: int | None) -> bool:
+async def delete(
+    buffer: Buffer,
+    id: str,
+    kind: str | None,
+    cascade: bool,
+    expected_version: int | None,
+    partitions: Iterable[int] | None = None,
+) -> bool:
+    """Remove a record.
+
+    Args:
+        partitions: from which a cascade takes along what is grouped under it; all of them without it.
+    """
     row = await found(buffer, id, kind)
     check_version(expected_version, row.version if row else 0, id)
     if row is None:
@@ -98,7 +110,8 @@ async def delete(buffer: Buffer, id: str, kind: str | None, cascade: bool, expec
     if expected_version is not None:
         buffer.heed_version(row.key)
     if cascade:
-        for key in await grouped_under(buffer, row, range(buffer.store.layout.partitions)):
+        everywhere = range(buffer.store.layout.partitions)
+        for key in await grouped_under(buffer, row, everywhere if partitions is None else partitions):
             buffer.drop(key)
     buffer.drop(row.key)
     return True

@@ -214,11 +214,15 @@ class RedisStorage(RedisVerbs):
     async def delete(
         self, id: str, *, type: str | None = None, cascade: bool = False, expected_version: int | None = None
     ) -> bool:
-        if cascade and self._store.layout.partitions > 1:
-            checked_id(id)
-            check_expected(expected_version)
-            await self._delete_grouped_elsewhere(id, checked_kind(type), expected_version)
-        return await super().delete(id, type=type, cascade=cascade, expected_version=expected_version)
+        if not cascade or self._store.layout.partitions == 1:
+            return await super().delete(id, type=type, cascade=cascade, expected_version=expected_version)
+        checked_id(id)
+        check_expected(expected_version)
+        kind = checked_kind(type)
+        await self._delete_grouped_elsewhere(id, kind, expected_version)
+        # What comes to another partition from now on stays, as if it had come afterwards.
+        own = [self._store.layout.of(id)]
+        return await self._changed(lambda buffer: records.delete(buffer, id, kind, True, expected_version, own))
 
     async def _delete_grouped_elsewhere(self, id: str, kind: str | None, expected_version: int | None) -> None:
         """Delete what is grouped under a record in other partitions than its own, one after the other.

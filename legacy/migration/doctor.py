@@ -13,7 +13,7 @@ from legacy.migration.lease import ID as RUN
 from legacy.migration.lease import TYPE as RUN_TYPE
 from legacy.migration.lease import AnotherRunError, Lease
 from legacy.stores.opening import check_store
-from legacy.stores.ours import LogIndex, read_log
+from legacy.stores.ours import LogIndex
 from legacy.stores.parcels import SESSION, Record, RecordKey
 from legacy.stores.places import STORAGE, place_of
 from session_adapter.documents import format_of, stored_document, visible_id
@@ -32,7 +32,7 @@ UNREADABLE_LOG = "unreadable_log"
 METADATA, GROUPING, NO_KEY = "metadata_differs", "grouping_differs", "no_session_key"
 RUN_LEFT = "copy_run_left"
 _BEYOND_READING = (UNREADABLE, DOCUMENT_MISSING)
-_HEADS_AT_ONCE = 100
+_HEADS_AT_ONCE, _ENTRIES_AT_ONCE = 100, 200
 
 
 @dataclass
@@ -200,10 +200,17 @@ async def _unreadable_logs(storage: IUnifiedStorage, index: LogIndex, head: Reco
     damaged = []
     for log in index.logs_of((head["id"], head["type"])):
         try:
-            await read_log(storage, log)
+            await _read_through(storage, log)
         except StorageIntegrityError:
             damaged.append(log)
     return damaged
+
+
+async def _read_through(storage: IUnifiedStorage, log: str) -> None:
+    """Read every entry of a log, and keep none."""
+    entries = await storage.read(log, limit=_ENTRIES_AT_ONCE)
+    while len(entries) == _ENTRIES_AT_ONCE:
+        entries = await storage.read(log, after=entries[-1]["seq"], limit=_ENTRIES_AT_ONCE)
 
 
 def _check_session(record: Record) -> Findings:

@@ -75,6 +75,16 @@ async def test_unreadable_records_and_logs_are_named_and_left(url: str, tmp_path
     assert report.to_dict()["findings"][1]["detail"] == "history/listed"
 
 
+async def test_an_entry_far_down_in_a_log_is_read_too(url: str, tmp_path: Path) -> None:
+    async with open_storage(url) as storage:
+        await storage.append("track:long/a", [{"body": n} for n in range(900)])
+    assert (await examine(url)).findings == []
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("UPDATE unified_entries SET body = '{' WHERE seq = 850")
+    connection.close()
+    assert [(one.kind, one.detail) for one in (await examine(url)).findings] == [("unreadable_log", "track:long/a")]
+
+
 async def test_a_record_whose_head_is_unreadable_costs_itself_alone(url: str, tmp_path: Path) -> None:
     """Neither a text that is no JSON nor one that is no UTF-8 keeps the others from being looked at."""
     async with open_storage(url) as storage:

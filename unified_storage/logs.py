@@ -23,6 +23,8 @@ from unified_storage.values import decode, encode
 
 MAX_KEY_BYTES = 255
 MAX_LOG_ID_BYTES = 2 * MAX_ID_BYTES + 1
+MAX_SEQ = (1 << 53) - 1
+"""The highest number that every engine counts exactly; an import may begin there."""
 _OWNER_OF_A_PLAIN_LOG = "session"
 _ENTRY_FIELDS = frozenset({"body", "key", "created_at"})
 _STORED_FIELDS = _ENTRY_FIELDS | {"seq"}
@@ -129,6 +131,8 @@ def _unquoted(name: str) -> str:
 
 def names_system_logs(prefix: str) -> bool:
     """Whether a prefix of log ids names a system type, so that its logs may be listed."""
+    if type(prefix) is not str:
+        raise StorageValidationError("prefix must be a str", details={"path": "prefix"})
     head = prefix.partition("/")[0]
     return is_system(head.partition("@")[2])
 
@@ -202,6 +206,8 @@ def checked_log(log: Mapping[str, Any]) -> RestoredLog:
     rising = all(left < right for left, right in itertools.pairwise(numbers))
     if type(last_seq) is not int or last_seq < (numbers[-1] if numbers else 0) or not rising:
         raise StorageValidationError(f"{log['log_id']!r}: seq must rise up to last_seq", details={"path": "logs"})
+    if last_seq > MAX_SEQ:
+        raise StorageValidationError(f"{log['log_id']!r}: last_seq must be below 2**53", details={"path": "logs"})
     if any(draft.created_at is None for draft in drafts):
         raise StorageValidationError(f"{log['log_id']!r}: every entry needs created_at", details={"path": "logs"})
     keys = [draft.key for draft in drafts if draft.key is not None]

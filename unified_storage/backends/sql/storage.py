@@ -228,8 +228,8 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._read(lambda: logs.log_info(self._store, name))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
-        place: str | None = "" if is_text(prefix) else None  # no log's id begins with what is none
         with_system = names_system_logs(prefix)
+        place: str | None = "" if is_text(prefix) else None  # no log's id begins with what is none
         while place is not None:
             start = place
             ids, place = await self._read(

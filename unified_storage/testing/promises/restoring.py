@@ -100,6 +100,7 @@ class RestorePromises(Harness):
             log(entry(1, "x"), entry(1, "y")),
             log(entry(0, "x")),
             log(entry(5, "x"), last_seq=4),
+            log(entry(1, "x"), last_seq=1 << 53),
             log(entry(1, "x", "k"), entry(2, "y", "k")),
             log({"seq": 1, "body": 1}),
             log({"body": 1, "created_at": OLD, "seq": "1"}),

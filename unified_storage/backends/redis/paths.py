@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class Paths:
     unfilled: Sequence[tuple[int, str, Path]] = ()
     """Partition, type and path where records may lack their key."""
     is_made: bool = False
-    """Whether the store has every partition's schema."""
+    """Whether every partition has the schema, and all of them the same paths: else somebody was killed making them."""
     is_begun: bool = False
     """Whether it has that of any partition."""
 
@@ -58,6 +59,7 @@ async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Pat
     answers = await client.ask(asked, timeout=timeout)
     generations, unfilled, made = list[int](), list[tuple[int, str, Path]](), list[bool]()
     by_type: dict[str, dict[Path, bool]] = {}
+    listed_by = Counter[tuple[str, Path]]()
     for partition, ((schema, generation), listed) in enumerate(zip(answers[::2], answers[1::2], strict=True)):
         _check_schema(schema)
         made.append(schema is not None)
@@ -66,9 +68,13 @@ async def read_paths(client: RedisClient, layout: Layout, timeout: float) -> Pat
             kind, _, text = name.decode("utf-8", "surrogatepass").partition(" ")
             paths, path = by_type.setdefault(kind, {}), parse_path(text)
             paths[path] = paths.get(path, True) and state == b"filled"
+            listed_by[kind, path] += 1
             if state != b"filled":
                 unfilled.append((partition, kind, path))
-    return Paths(generations, by_type, unfilled, is_made=all(made), is_begun=any(made))
+    partial = [place for place, count in listed_by.items() if count < layout.partitions]
+    for kind, path in partial:
+        by_type[kind][path] = False
+    return Paths(generations, by_type, unfilled, is_made=all(made) and not partial, is_begun=any(made))
 
 
 def _check_schema(schema: bytes | None) -> None:
@@ -84,7 +90,8 @@ async def prepared_paths(client: RedisClient, layout: Layout, indexed: Indexed, 
     paths = await read_paths(client, layout, timeout)
     wanted = _wanted(indexed)
     if not paths.is_made or any(set(each) - paths.of(kind).keys() for kind, each in wanted.items()):
-        await _add(client, layout, wanted, timeout)
+        known = {kind: {*paths.of(kind), *wanted.get(kind, ())} for kind in {*paths.by_type, *wanted}}
+        await _add(client, layout, known, timeout)
         paths = await read_paths(client, layout, timeout)
     for start in range(0, len(paths.unfilled), _FILLED_TOGETHER):
         some = paths.unfilled[start : start + _FILLED_TOGETHER]

@@ -26,12 +26,13 @@ class Job:
     """Of the list of paths that the keys in it were made by; None where there are none."""
 
     def arguments(self) -> list[Argument]:
-        """The arguments in the order in which the script takes them."""
-        flat: list[Argument] = ["" if self.generation is None else self.generation]
+        """The arguments in the order in which the script takes them, their number first."""
+        flat: list[Argument] = [0, "" if self.generation is None else self.generation]
         for parts in (self.checks, self.changes):
             flat.append(len(parts))
             for part in parts:
                 flat.extend(part)
+        flat[0] = len(flat) - 1
         return flat
 
     # -- checks --------------------------------------------------------------------------------------------------

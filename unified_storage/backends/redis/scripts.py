@@ -43,6 +43,9 @@ local function later(now, stored)
   return now > following and now or following
 end
 
+-- A number as text: left to itself Lua writes large ones with an exponent.
+local function whole(number) return string.format('%.0f', number) end
+
 local function keys_of(record)
   local packed = redis.call('HGET', record, 'k')
   return packed and cmsgpack.unpack(packed) or {}
@@ -116,7 +119,7 @@ end
 LOGS = r"""
 -- An entry: number NUL created_at NUL key or '' NUL body; its score is the number. Keys hold no NUL.
 local function entry_text(seq, created, key, body)
-  return string.format('%.0f', seq) .. '\0' .. created .. '\0' .. key .. '\0' .. body
+  return whole(seq) .. '\0' .. created .. '\0' .. key .. '\0' .. body
 end
 
 local function parts_of(entry)
@@ -144,11 +147,11 @@ end
 
 local function add(log, seq, created, key, body)
   redis.call('ZADD', base .. 'e:' .. log, seq, entry_text(seq, created, key, body))
-  if key ~= '' then redis.call('HSET', base .. 'k:' .. log, key, string.format('%.0f', seq)) end
+  if key ~= '' then redis.call('HSET', base .. 'k:' .. log, key, whole(seq)) end
 end
 
 local function begin_log(type, id, log, last)
-  if redis.call('HSET', base .. 'o:' .. type .. ':' .. id, log, string.format('%.0f', last)) == 1 then
+  if redis.call('HSET', base .. 'o:' .. type .. ':' .. id, log, whole(last)) == 1 then
     redis.call('ZADD', base .. 'logs', 0, log)
   end
 end
@@ -214,7 +217,9 @@ local function append()
   local last = tonumber(redis.call('HGET', base .. 'o:' .. type .. ':' .. id, log) or 0)
   local found, known = placed(log, last, tonumber(take()), on_duplicate, rewrites)
   if not found then return { 'duplicate', known } end
-  if expected ~= '' and not found.all_known and tonumber(expected) ~= head[2] then return { 'version', head[2] } end
+  if expected ~= '' and not found.all_known and tonumber(expected) ~= head[2] then
+    return { 'version', whole(head[2]) }
+  end
   if found.twice then return { 'duplicate', found.twice } end
   local surplus = 0
   if keep_last ~= '' then
@@ -230,7 +235,8 @@ local function append()
     if surplus > 0 then drop_oldest(log, surplus) end
     touch(type, id, head, head[2] + 1, later(now, head[5]))
   end
-  return { 'done', found.numbers }
+  for n, seq in ipairs(found.numbers) do found.numbers[n] = whole(seq) end
+  return { 'numbers', table.concat(found.numbers, ' ') }
 end
 
 local function pop()
@@ -241,7 +247,7 @@ local function pop()
   forget_keys(log, { newest })
   redis.call('ZREM', base .. 'e:' .. log, newest)
   touch(type, id, head, head[2] + 1, later(now, head[5]))
-  return { 'done', newest }
+  return { 'entry', newest }
 end
 """
 
@@ -254,7 +260,7 @@ local function save()
   local head = head_of(type, id)
   local living = lives(head, now)
   if expected ~= '' and tonumber(expected) ~= (living and head[2] or 0) then
-    return { 'version', living and head[2] or 0 }
+    return { 'version', whole(living and head[2] or 0) }
   end
   if living then
     local version = head[2] + tonumber(steps)
@@ -309,19 +315,35 @@ local function holds(type, id, incarnation, version, written)
     and (version == '' or head[2] == tonumber(version)) and (written == '' or head[3] == tonumber(written))
 end
 
-local generation = take()
-if generation ~= '' and generation ~= (redis.call('HGET', KEYS[1], 'generation') or '0') then return { 'paths' } end
-for _ = 1, tonumber(take()) do
-  local type, id, incarnation, version, written = take(), take(), take(), take(), take()
-  if not holds(type, id, incarnation, version, written) then return { 'changed', type, id } end
+local function carry_out()
+  local generation = take()
+  if generation ~= '' and generation ~= (redis.call('HGET', KEYS[1], 'generation') or '0') then return { 'paths' } end
+  for _ = 1, tonumber(take()) do
+    local type, id, incarnation, version, written = take(), take(), take(), take(), take()
+    if not holds(type, id, incarnation, version, written) then return { 'changed', type, id } end
+  end
+  local reply
+  for _ = 1, tonumber(take()) do reply = changes[take()]() end
+  return reply
 end
-local reply
-for _ = 1, tonumber(take()) do reply = changes[take()]() end
-return reply
+
+-- Each job by itself: one that finds damage where it looks fails alone.
+local replies = {}
+for n = 1, tonumber(take()) do
+  local stop = 1 + at + tonumber(ARGV[at + 1])
+  at = at + 1
+  local fine, reply = pcall(carry_out)
+  if not fine then reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) } end
+  replies[n] = table.concat(reply, '\0')
+  at = stop
+end
+return replies
 """
 
 COMMIT = Script(PARTITION + WRITING + LOGS + _APPEND + _COMMIT)
-"""``ARGV``: generation of the list of paths or '', checks, changes (see ``jobs``). All of it happens, or nothing."""
+"""``ARGV``: how many jobs; for each how many arguments it has, the generation of the list of paths or '', checks and
+changes (see ``jobs``). All of a job happens, or nothing. A reply for each: a word, and what belongs to it, with NUL
+between."""
 
 PURGE = Script(
     PARTITION

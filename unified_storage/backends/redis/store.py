@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from unified_storage.backends.redis.client import Argument, RedisClient, Script
+from unified_storage.backends.redis.commits import Commits
 from unified_storage.backends.redis.jobs import Job
 from unified_storage.backends.redis.partitions import Layout
 from unified_storage.backends.redis.paths import Paths, read_paths
 from unified_storage.backends.redis.rows import HEAD, WHOLE, Key, Row, packed_index_keys, row_of
-from unified_storage.backends.redis.scripts import COMMIT, OF_ID, RECORDS
+from unified_storage.backends.redis.scripts import OF_ID, RECORDS
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageTimeoutError
 from unified_storage.record import Draft, now_micros
@@ -30,6 +31,7 @@ class Store:
         self.clock = clock
         self.timeout = timeout
         self.paths = Paths()
+        self._commits = Commits(client, layout, timeout)
 
     def now(self) -> int:
         return now_micros(self.clock)
@@ -107,9 +109,7 @@ class Store:
             build: makes the job; again where another program has indexed more paths meanwhile.
         """
         while True:
-            reply: list[Any] = await self.client.run(
-                COMMIT, self.layout.script_keys(partition), build().arguments(), timeout=self.timeout
-            )
+            reply = await self._commits.done(partition, build().arguments())
             if reply[0] != b"paths":
                 return reply
             await self.reload_paths()

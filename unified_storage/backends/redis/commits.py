@@ -1,0 +1,176 @@
+"""Jobs that wait while others are under way are sent together, in one call of the script, and end each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from unified_storage.backends.redis.client import Argument, RedisClient
+from unified_storage.backends.redis.errors import translated
+from unified_storage.backends.redis.partitions import Layout
+from unified_storage.backends.redis.scripts import COMMIT
+from unified_storage.errors import StorageError, StorageIntegrityError, StorageTimeoutError
+from unified_storage.transactions import to_the_end
+
+_MOST_TOGETHER = 32
+_MOST_BYTES = 1 << 19
+_UNDER_WAY = 2
+"""Calls of one partition at once: while the server carries one out, the other is packed or its answers are read."""
+
+Reply = list[Any]
+"""What the script says of a job: a word, then what belongs to it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A job that is to be sent with others."""
+
+    arguments: Sequence[Argument]
+    due: float
+    """The loop's time at which it is given up unsent."""
+    outcome: asyncio.Future[Reply]
+    is_taken: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The jobs of one partition on one event loop."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    under_way: int = 0
+    flights: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Commits:
+    """Has jobs done, those that come together together."""
+
+    def __init__(self, client: RedisClient, layout: Layout, timeout: float) -> None:
+        self._client = client
+        self._layout = layout
+        self._timeout = timeout
+        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Lane]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def done(self, partition: int, arguments: Sequence[Argument]) -> Reply:
+        """Have one job done; a cancelled caller finds it wholly done, or not done and never to be."""
+        lane = self._lane(partition)
+        if lane.under_way >= _UNDER_WAY:
+            return await self._with_others(lane, arguments)
+        lane.under_way += 1
+        try:
+            (reply,) = await self._send(partition, [arguments])
+        finally:
+            self._land(lane, partition)
+        return _parsed(reply)
+
+    def _lane(self, partition: int) -> _Lane:
+        lanes = self._lanes.setdefault(asyncio.get_running_loop(), {})
+        lane = lanes.get(partition)
+        if lane is None:
+            lane = lanes[partition] = _Lane()
+        return lane
+
+    async def _send(self, partition: int, jobs: Sequence[Sequence[Argument]]) -> list[bytes]:
+        arguments = [len(jobs), *(argument for job in jobs for argument in job)]
+        keys = self._layout.script_keys(partition)
+        replies: list[bytes] = await self._client.run(COMMIT, keys, arguments, timeout=self._timeout)
+        return replies
+
+    async def _with_others(self, lane: _Lane, arguments: Sequence[Argument]) -> Reply:
+        loop = asyncio.get_running_loop()
+        mine = _Waiting(arguments, loop.time() + self._timeout, loop.create_future())
+        lane.waiting.append(mine)
+        try:
+            return await asyncio.shield(mine.outcome)
+        except asyncio.CancelledError:
+            if mine.is_taken:
+                await to_the_end(_settled(mine.outcome))
+            elif mine in lane.waiting:
+                lane.waiting.remove(mine)
+            raise
+
+    def _land(self, lane: _Lane, partition: int) -> None:
+        """One call less is under way; the next one takes its place where jobs wait."""
+        if not lane.waiting:
+            lane.under_way -= 1
+            return
+        flight = asyncio.get_running_loop().create_task(self._fly(lane, partition))
+        lane.flights.add(flight)
+        flight.add_done_callback(lane.flights.discard)
+
+    async def _fly(self, lane: _Lane, partition: int) -> None:
+        taken = _taken(lane)
+        try:
+            if taken:
+                replies = await self._send(partition, [job.arguments for job in taken])
+                for job, reply in zip(taken, replies, strict=True):
+                    _settle(job, reply)
+        except BaseException as error:
+            for job in taken:
+                if not job.outcome.done():
+                    # each its own: whoever raises one adds to it
+                    job.outcome.set_exception(copy.copy(error) if isinstance(error, StorageError) else error)
+            if not isinstance(error, StorageError):
+                raise
+        finally:
+            self._land(lane, partition)
+
+
+def _taken(lane: _Lane) -> list[_Waiting]:
+    """The jobs that go together now."""
+    now, size = asyncio.get_running_loop().time(), 0
+    taken: list[_Waiting] = []
+    while lane.waiting and len(taken) < _MOST_TOGETHER:
+        job = lane.waiting[0]
+        size += sum(len(part) for part in job.arguments if not isinstance(part, int))
+        if taken and size > _MOST_BYTES:
+            break
+        lane.waiting.popleft()
+        if now < job.due:
+            job.is_taken = True
+            taken.append(job)
+        elif not job.outcome.done():
+            job.outcome.set_exception(StorageTimeoutError("the server was busy with others for too long"))
+    return taken
+
+
+def _settle(job: _Waiting, reply: bytes) -> None:
+    if job.outcome.done():
+        return
+    try:
+        job.outcome.set_result(_parsed(reply))
+    except StorageError as error:
+        job.outcome.set_exception(error)
+
+
+async def _settled(outcome: asyncio.Future[Reply]) -> None:
+    await asyncio.wait([outcome])
+    if not outcome.cancelled():
+        outcome.exception()  # looked at: nobody else will
+
+
+def _parsed(reply: bytes) -> Reply:
+    """The reply to one job; what the server could not do is raised."""
+    word, _, rest = reply.partition(b"\0")
+    match word:
+        case b"numbers":
+            return [b"done", [*map(int, rest.split())]]
+        case b"entry":
+            return [b"done", rest]
+        case b"version":
+            return [word, int(rest)]
+        case b"changed":
+            return [word, *rest.split(b"\0")]
+        case b"failed" if b"Bad data format" in rest:
+            raise StorageIntegrityError("a record is unreadable: its head or its keys are damaged")
+        case b"failed":
+            raise translated(ResponseError(rest.decode("utf-8", "replace")))
+    return [word, rest]

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from legacy.stores.parcels import Source
 from legacy.stores.places import ARCHIVE, LEGACY, Place
 from unified_storage.errors import StorageConfigurationError, StorageConnectionError
 from unified_storage.interface import IUnifiedStorage
-from unified_storage.opening import open_storage, parse_url
+from unified_storage.opening import no_store, open_storage, parse_url
 
 _ATTEMPTS = 6
 
@@ -68,7 +68,15 @@ async def open_untouched(place: Place) -> AsyncIterator[IUnifiedStorage]:
     """
     # what others offer may know of no such option
     options: dict[str, Any] = {"create": False} if is_ours(parse_url(place.url).scheme) else {}
-    async with _as_a_copy(place) as url, open_storage(url, **options) as storage:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_as_a_copy(place))
+        try:
+            storage = await stack.enter_async_context(open_storage(url, **options))
+        except StorageConfigurationError as error:
+            if place.path is None or not is_missing(error):
+                raise
+            # Its tables are of another namespace. The error names the copy, which nobody knows.
+            raise no_store(place, "no table of this namespace", error.details["known"]) from None
         yield storage
 
 

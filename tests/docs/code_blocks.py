@@ -25,7 +25,7 @@ from typing import Any
 from tests.docs.page_servers import PageServer
 
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-SECONDS = 60
+SECONDS = 240
 _MARK = "--- the next command ---"
 _MASKED = (
     (re.compile(r"20(2[5-9]|[3-9]\d)-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"), "TIME"),

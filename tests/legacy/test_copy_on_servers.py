@@ -17,6 +17,7 @@ from tests.legacy.test_copy_between_stores import everything, fill
 from tests.legacy.test_verify import verified
 from tests.places import ON_DISK, SERVERS, Place, engines, place_on
 from tests.unified_storage.planting import planter_at
+from unified_storage import StorageConfigurationError
 from unified_storage.backends.redis.partitions import Layout, key_prefix
 from unified_storage.interface import IUnifiedStorage
 
@@ -67,6 +68,21 @@ async def test_everything_is_copied_there_and_back(places: Any, one: str, other:
     assert (counts(again, "equal"), again["others"]["equal"]) == ((2,), 3)
     await copied(target.address, back.address)
     assert await everything(back.address) == wanted
+
+
+ALIASES = {"postgresql://": "postgres://", "mysql://": "mariadb://"}
+
+
+@pytest.mark.parametrize("engine", engines(*SERVERS))
+async def test_a_place_is_not_copied_onto_itself_however_it_is_written(places: Any, engine: str) -> None:
+    place = await places(engine)
+    async with place.open() as storage:
+        await fill(storage)
+    scheme = place.url.partition("//")[0] + "//"
+    other = f"{place.address.replace(scheme, ALIASES.get(scheme, scheme))}&pool_size=3"
+    for work in (copied, verified):
+        with pytest.raises(StorageConfigurationError, match="the same place"):
+            await work(place.address, other)
 
 
 @pytest.mark.parametrize("engine", engines(*SERVERS))

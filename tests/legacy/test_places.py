@@ -147,7 +147,7 @@ def test_every_format_says_what_it_can() -> None:
 
 
 def test_every_engine_is_listed_once_with_a_url_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(opening._registered, "fake", lambda *_, **__: None)
+    monkeypatch.setattr(opening, "_registered", {"fake": lambda *_, **__: None})
     urls = {format.name: format.url for format in known_formats() if format.name not in ("legacy", "jsonl")}
     assert [*urls] == ["memory", "sqlite", "postgresql", "mysql", "redis", "redis+cluster", "fake"]
     for name, url in urls.items():

@@ -12,7 +12,10 @@ from tests.legacy.test_verify import verified
 from tests.places import ON_DISK, SQL, Place, engines, place_on
 from tests.traces import state_of
 from tests.unified_storage.planting import planter_at
-from unified_storage import StorageConfigurationError
+from unified_storage import IUnifiedStorage, StorageConfigurationError, open_storage, opening
+from unified_storage.clock import Clock
+from unified_storage.interface import Indexed
+from unified_storage.opening import StorageURL
 
 ON_EVERY_ENGINE = pytest.mark.parametrize("engine", engines(*ON_DISK))
 READERS = {
@@ -46,6 +49,34 @@ async def test_nothing_is_made_where_there_is_no_store(place: Place, folder: Pat
     with pytest.raises(StorageConfigurationError, match=missing):
         await READERS[read](place.address, folder)
     assert await state_of(place) == {}
+
+
+@ON_EVERY_ENGINE
+@pytest.mark.parametrize("read", READERS)
+async def test_another_namespace_is_another_store_and_none_is_made(place: Place, folder: Path, read: str) -> None:
+    await copied(folder, place.address)
+    before = await state_of(place)
+    with pytest.raises(StorageConfigurationError, match="no store of ours in ") as refusal:
+        await READERS[read](f"{place.address}x", folder)
+    assert place.address in str(refusal.value)
+    assert await state_of(place) == before
+
+
+async def test_other_peoples_backends_are_not_told_of_options_that_they_may_not_have(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    told: list[dict[str, object]] = []
+
+    def shelf(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: object) -> IUnifiedStorage:
+        told.append(options)
+        return open_storage("memory://")
+
+    monkeypatch.setitem(opening._registered, "shelf", shelf)
+    await inspect_place("shelf://x")
+    await copied(folder, "shelf://x", dry_run=True)
+    await examine("shelf://x")
+    assert told == [{}] * len(told)
+    assert told
 
 
 @ON_EVERY_ENGINE

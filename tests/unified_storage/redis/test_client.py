@@ -298,7 +298,6 @@ async def test_a_killed_server_costs_no_acknowledged_count_and_comes_back_to_the
             value = int((await client.ask([("GET", key)], timeout=5))[0])
     assert counted.acknowledged <= value <= counted.acknowledged + counted.unknown
     assert counted.acknowledged > 100
-    assert counted.unknown > 0  # or nothing was under way when it was killed
     assert not counted.refused  # what was not sent waited for the server
 
 

@@ -581,6 +581,19 @@ async def test_a_transaction_lists_what_it_wrote_by_the_whole_filter(storage: An
         assert (await tx.list(wanted))[1]["version"] == 2
 
 
+async def test_a_stream_of_a_transaction_shows_what_it_wrote_between_two_batches(storage: Any) -> None:
+    await save_all(storage, [note(id) for id in "bcde"])
+    async with storage.transaction() as tx:
+        await tx.save(note("a"))
+        shown = []
+        async for batch in tx.stream_list(batch_size=2):  # "c" and what follows it may have been read by now
+            shown += batch
+            if ids(batch) == ["a", "b"]:
+                await tx.delete("c")
+                await tx.update("d", {"data": {"ours": 1}})
+    assert [(record["id"], record["data"]) for record in shown] == [("a", {}), ("b", {}), ("d", {"ours": 1}), ("e", {})]
+
+
 @pytest.mark.parametrize("reading", ["load", "exists", "list", "page", "count_log", "read_log"])
 async def test_what_a_transaction_read_in_any_way_must_not_have_changed(storage: Any, reading: str) -> None:
     """An append to a log is a change of its owner."""
@@ -643,6 +656,20 @@ async def test_a_record_and_its_logs_are_read_in_one_state_or_not_at_all(place: 
                 await other.append(LOG, [body(1)])
                 await read[second](tx)
         assert conflict.value.retryable
+
+
+async def test_a_change_in_the_middle_of_a_listing_by_name_is_noticed(place: Place) -> None:
+    async with place.open() as storage, place.open() as other:
+        await storage.save(session("s"))
+        named = {"type": "session", "id": "s"}
+
+        async def then_append() -> None:
+            before_next(storage._client, "ask", RECORDS, lambda: other.append(LOG, [body(1)]))
+
+        with pytest.raises(StorageConflictError):
+            async with storage.transaction() as tx:
+                before_next(storage._client, "ask", RECORDS, then_append)
+                await tx.list(named)
 
 
 async def test_named_records_that_came_or_went_are_noticed(place: Place) -> None:

@@ -968,3 +968,18 @@ async def test_partitions_are_spread_over_the_masters(place: Place, storage: Any
         owners = [client.get_node_from_key(f"us:{place.namespace}:{{p{n:02}}}:meta").port for n in range(64)]
     assert min(owners.count(port) for port in set(owners)) > 10
     assert len(set(owners)) == 3
+
+
+async def test_index_keys_that_cannot_be_read_stop_no_write_half_way(place: Place) -> None:
+    """What a script does it does whole; a save writes the keys anew."""
+    async with place.open() as storage, redis_client(place.url) as client:
+        await storage.save(session("s"))
+        layout = storage._store.layout
+        await client.hset(layout.record("s", "session"), "k", b"\xc1junk")
+        assert await storage.append(LOG, [body(1)]) == [1]
+        record = await storage.load("s", type="session")
+        assert record is not None
+        assert record["version"] == 2
+        await storage.save(session("s"))
+        assert await storage.delete("s", type="session")
+        assert await storage.read(LOG) == []

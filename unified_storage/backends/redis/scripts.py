@@ -46,9 +46,11 @@ end
 -- A number as text: left to itself Lua writes large ones with an exponent.
 local function whole(number) return string.format('%.0f', number) end
 
+-- What cannot be read counts as nothing: a script that failed here would have done half of its work.
 local function keys_of(record)
   local packed = redis.call('HGET', record, 'k')
-  return packed and cmsgpack.unpack(packed) or {}
+  local is_whole, keys = pcall(cmsgpack.unpack, packed or '\128')
+  return is_whole and type(keys) == 'table' and keys or {}
 end
 
 local function place(set, was, is)
@@ -217,10 +219,10 @@ local function append()
   local last = tonumber(redis.call('HGET', base .. 'o:' .. type .. ':' .. id, log) or 0)
   local found, known = placed(log, last, tonumber(take()), on_duplicate, rewrites)
   if not found then return { 'duplicate', known } end
+  if found.twice then return { 'duplicate', found.twice } end
   if expected ~= '' and not found.all_known and tonumber(expected) ~= head[2] then
     return { 'version', whole(head[2]) }
   end
-  if found.twice then return { 'duplicate', found.twice } end
   local surplus = 0
   if keep_last ~= '' then
     surplus = math.max(0, redis.call('ZCARD', base .. 'e:' .. log) + #found.fresh - tonumber(keep_last))

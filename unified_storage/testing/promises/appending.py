@@ -195,6 +195,13 @@ class AppendPromises(Harness):
 class KeyPromises(Harness):
     """Keys make retries safe and entries replaceable."""
 
+    async def test_a_key_given_twice_is_told_before_a_version_that_is_not_there(self, storage: IUnifiedStorage) -> None:
+        await storage.save(session("s"))
+        twice = [{"body": 1, "key": "k"}, {"body": 2, "key": "k"}]
+        with pytest.raises(StorageAlreadyExistsError):
+            await storage.append(LOG, twice, expected_version=99)
+        assert await storage.log_info(LOG) is None
+
     async def test_a_key_that_is_present_is_an_error_and_nothing_is_stored(self, storage: IUnifiedStorage) -> None:
         await storage.save(session("s"))
         await storage.append(LOG, [body(1, "a")])

@@ -47,7 +47,7 @@ SERVERS = {name: KINDS[name].variable for name in ("postgresql", "mysql", "redis
 RUN = "UNIFIED_STORAGE_TEST_RUN"
 """The variable that holds the number of the process whose end is the end of the run, for its workers to read."""
 MISSING = "MISSING"
-PROBE_SECONDS = 5
+PROBE_SECONDS = 20
 
 
 def required() -> frozenset[str]:
@@ -133,13 +133,14 @@ def server_states() -> dict[str, str]:
 
 
 async def _server_states() -> dict[str, str]:
-    states = await asyncio.gather(*map(_state, SERVERS))
-    return dict(zip(SERVERS, states, strict=True))
+    given = {name: url for name in SERVERS if (url := given_url(name))}
+    answers = await asyncio.gather(*(_state_of_given(name, url) for name, url in given.items()))
+    states = dict(zip(given, answers, strict=True))
+    # after them: a start blocks this loop for seconds, and an answer that came in time would be called late
+    return {name: states[name] if name in given else _state_of_private(name) for name in SERVERS}
 
 
-async def _state(name: str) -> str:
-    if url := given_url(name):
-        return await _state_of_given(name, url)
+def _state_of_private(name: str) -> str:
     try:
         if name in required():
             return f"{shared.join(name, user=run_process())['version']} (private)"

@@ -83,21 +83,24 @@ class Portal:
             BaseException: whatever the coroutine raised. What interrupts the caller, Ctrl-C above all, cancels the
                 coroutine and is raised when that has ended, after ``CANCEL_SECONDS`` at the latest.
         """
+        call = _Call(coroutine)
         try:
             self.refuse_own_thread()
             self._warn_of_blocked_loop()
-            call = self._submit(coroutine)
-        except BaseException:
-            coroutine.close()
+            self._submit(call)
+            in_time = call.wait(timeout)
+        except BaseException:  # Ctrl-C, or what another signal's handler raises; the coroutine's errors come below
+            call.give_up()
             raise
-        return call.result(timeout)
+        return call.result() if in_time else call.late_result(timeout)
 
     def post(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Have *coroutine* run on the loop some time, without waiting: from any thread, finalizers included."""
+        call = _Call(coroutine)
         try:
-            self._submit(coroutine)
+            self._submit(call)
         except BaseException:
-            coroutine.close()
+            call.give_up()
             raise
 
     def refuse_own_thread(self) -> None:
@@ -106,13 +109,13 @@ class Portal:
         if worker is not None and worker.is_this_thread():
             raise WouldDeadlockError("a synchronous call from the portal's own loop would wait for itself: await there")
 
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> _Call[T]:
+    def _submit(self, call: _Call[Any]) -> None:
         with self._guard:
             if not self._users:
                 raise StorageClosedError("the portal is closed")
             if self._worker is None:
                 self._worker = _Worker()
-            return self._worker.submit(coroutine)
+            self._worker.submit(call)
 
     def _warn_of_blocked_loop(self) -> None:
         if not self._warned and asyncio._get_running_loop() is not None:
@@ -157,10 +160,8 @@ class _Worker:
     def is_this_thread(self) -> bool:
         return self._thread.ident == threading.get_ident()
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> _Call[T]:
-        call = _Call(coroutine, self._loop, self._calls)
-        self._loop.call_soon_threadsafe(call.start, context=copy_context())
-        return call
+    def submit(self, call: _Call[Any]) -> None:
+        call.hand_over(self._loop, self._calls)
 
     def pause(self) -> _Pause:
         pause = _Pause()
@@ -211,13 +212,11 @@ class _Worker:
 class _Call(Generic[T]):
     """One coroutine on its way through the loop, and the caller who waits for it."""
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, running: set[_Call[Any]]
-    ) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self.closed = False
         self._coroutine = coroutine
-        self._loop = loop
-        self._running = running
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[_Call[Any]] = set()
         self._ended = threading.Event()
         self._task: asyncio.Task[T] | None = None
         self._value: T | None = None
@@ -225,28 +224,35 @@ class _Call(Generic[T]):
 
     # on the caller's thread
 
-    def result(self, timeout: float | None) -> T:
-        try:
-            in_time = self._ended.wait(timeout)
-        except BaseException:  # Ctrl-C, or what another signal's handler raises; the coroutine's errors come below
-            self._give_up()
-            raise
-        if not in_time:
-            self._give_up()
-            if not self._ended.is_set() or isinstance(self._error, asyncio.CancelledError):
-                raise StorageTimeoutError(
-                    f"no answer within {timeout:g} s", details={"timeout": timeout, "outcome": "unknown"}
-                )
-        return self._outcome()
+    def hand_over(self, loop: asyncio.AbstractEventLoop, running: set[_Call[Any]]) -> None:
+        """Have *loop* run it. Interrupted at any point in here, ``give_up`` still ends it."""
+        self._loop, self._running = loop, running
+        loop.call_soon_threadsafe(self._start, loop, context=copy_context())
 
-    def _give_up(self) -> None:
+    def wait(self, timeout: float | None) -> bool:
+        return self._ended.wait(timeout)
+
+    def give_up(self) -> None:
+        """Cancel it and wait for its end, ``CANCEL_SECONDS`` at most."""
+        if self._loop is None:
+            self._coroutine.close()
+            return
         try:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
             return  # that loop was closed meanwhile, and with it this call ended
         self._ended.wait(CANCEL_SECONDS)
 
-    def _outcome(self) -> T:
+    def late_result(self, timeout: float | None) -> T:
+        """Its result if it ends by itself after all, when time is up."""
+        self.give_up()
+        if not self._ended.is_set() or isinstance(self._error, asyncio.CancelledError):
+            raise StorageTimeoutError(
+                f"no answer within {timeout:g} s", details={"timeout": timeout, "outcome": "unknown"}
+            )
+        return self.result()
+
+    def result(self) -> T:
         error, self._error = self._error, None
         if error is None:
             return cast(T, self._value)
@@ -257,14 +263,17 @@ class _Call(Generic[T]):
 
     # on the loop's thread
 
-    def start(self) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._running.add(self)
-        self._task = self._loop.create_task(self._coroutine)
+        self._task = loop.create_task(self._coroutine)
         self._task.add_done_callback(self._settle)
 
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        else:  # interrupted on its way here: it will never start
+            self._coroutine.close()
+            self._ended.set()
 
     def _settle(self, task: asyncio.Task[T]) -> None:
         self._running.discard(self)

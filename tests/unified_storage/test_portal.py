@@ -245,6 +245,43 @@ def test_ctrl_c_cancels_the_coroutine_and_waits_until_it_is_undone() -> None:
     assert program.returncode == 0
 
 
+def test_an_interrupt_right_after_the_start_cancels_the_coroutine_too(
+    one: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    handing_over = portal._Call.hand_over
+
+    def interrupted(*arguments: Any) -> NoReturn:
+        handing_over(*arguments)
+        while not seen:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(portal._Call, "hand_over", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.call(ticking(seen))
+    assert seen == ["started", "cancelled"]
+
+
+def test_an_interrupt_on_the_way_to_the_loop_leaves_nothing_to_run(
+    one: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.call(answer())
+    loop = one._worker._loop  # type: ignore[union-attr]
+    sending = loop.call_soon_threadsafe
+    seen: list[str] = []
+
+    def interrupted(*_: Any, **__: Any) -> NoReturn:
+        monkeypatch.setattr(loop, "call_soon_threadsafe", sending)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.call(ticking(seen))  # a coroutine that is forgotten would be warned of, which fails the test
+    assert one.call(answer()) == 42
+    assert seen == []
+
+
 # -- opening and closing
 
 

@@ -23,6 +23,8 @@ PYTEST := $(PY) -m pytest
 SPREAD := -n $(JOBS) --dist worksteal
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
+BENCH_PY := .venv-bench/bin/python
+BENCH := .venv-bench/.installed
 
 # how much of the full counts a run does; `make stress` always does all of them
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
@@ -73,14 +75,16 @@ COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 
 lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) --all-extras --group dev --output-file requirements/lock.txt
 	$(COMPILE) --group build --constraints requirements/lock.txt --output-file requirements/base.txt
+	$(COMPILE) --extra postgres --extra mysql --extra redis --group bench --constraints requirements/base.txt \
+		--output-file requirements/bench.txt
 	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
 
 services: $(DEV) ## start private servers that stay until `scripts/services stop`; more: scripts/services --help
 	@scripts/services start
 
-clean: ## remove caches and build results (.venv, .stress and .services stay)
+clean: ## remove caches and build results (.venv, .venv-bench, .stress and .services stay)
 	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 # --- the environment -------------------------------------------------------------------------------------------
 
@@ -92,11 +96,16 @@ $(PY):
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo $(NO_VENV) >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo $(NO_VENV) >&2; exit 1; }
 
+$(BENCH_PY): | $(PY)
+	@$(PY) -m venv .venv-bench
+
 # uv takes seconds where pip takes a minute; where it cannot be had, pip reads the same file
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
-INSTALL = if [ -x $(UV) ] || $(PIP) uv; then installer="$(UV) pip install --quiet --python $(PY)"; \
-	else installer="$(PIP)"; echo "uv cannot be installed here; pip does it, more slowly" >&2; fi; \
-	echo "installing $< into .venv"; \
+INSTALL = python="$(firstword $(filter %/python,$|))"; \
+	if [ -x $(UV) ] || $(PIP) uv; then installer="$(UV) pip install --quiet --python $$python"; \
+	else installer="$$python -m pip install --quiet --disable-pip-version-check"; \
+	echo "uv cannot be installed here; pip does it, more slowly" >&2; fi; \
+	echo "installing $< into $(@D)"; \
 	$$installer --require-hashes -r $<; \
 	$$installer --no-deps --no-build-isolation -e .; \
 	touch $@
@@ -108,4 +117,7 @@ $(BASE): requirements/base.txt pyproject.toml | $(PY)
 	@$(INSTALL)
 
 $(DEV): requirements/lock.txt pyproject.toml | $(PY)
+	@$(INSTALL)
+
+$(BENCH): requirements/bench.txt pyproject.toml | $(BENCH_PY)
 	@$(INSTALL)

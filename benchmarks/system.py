@@ -26,7 +26,7 @@ class Session:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-class NotOffered(Exception):  # noqa: N818 (no failure: an answer)
+class NotOffered(Exception):
     """The system has no such operation; the cell of the table says so."""
 
 

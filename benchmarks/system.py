@@ -43,6 +43,9 @@ class System(ABC):
     """The distribution whose version is written into the results; empty for raw drivers."""
     engines: ClassVar[frozenset[str]]
     """The engines it runs on: ``sqlite postgresql mysql redis``."""
+    stores_empty: ClassVar[bool] = True
+    """Whether a session can be stored before its first event; if not, :meth:`create` stores nothing, and how long it
+    takes is no figure."""
 
     def __init__(self, engine: str, place: str) -> None:
         """*place* is a folder that is there and empty (sqlite), or the URL of an empty database that is ours alone."""
@@ -108,6 +111,10 @@ class System(ABC):
     @abstractmethod
     async def keys(self, id: str) -> list[str]:
         """The keys of all events of a session, in its order: what survived."""
+
+    async def numbers(self, id: str) -> list[int]:
+        """The sequence numbers of a session's events, in its order, where the system gives numbers without gaps."""
+        raise NotOffered
 
     async def grow(self, sessions: Sequence[Session]) -> None:
         """Add many sessions without events, as quickly as can be: by SQL into the system's own tables where that is

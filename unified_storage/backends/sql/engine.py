@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.statements import Steps
+from unified_storage.backends.sql.store import Store
+from unified_storage.placing import Append
 
 T = TypeVar("T")
 StepsOf = Callable[[], Steps[T]]
@@ -33,6 +35,9 @@ class Engine(Protocol):
 
     async def write(self, steps: StepsOf[T], timeout: float) -> T:
         """Run steps in a transaction of their own, committed when this returns."""
+
+    async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
+        """As :func:`logs.append` in a transaction of its own; those that wait may share one."""
 
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
         """Run schema steps: one program at a time, or each of them fit for being run again."""

@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from unified_storage.backends.sql import logs
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection, Driver, Kind
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.server_pool import Connect, Lease, ServerPool
 from unified_storage.backends.sql.statements import Call, Steps
+from unified_storage.backends.sql.store import Store
 from unified_storage.errors import (
     StorageConflictError,
     StorageConnectionError,
@@ -22,6 +24,7 @@ from unified_storage.errors import (
     StorageTimeoutError,
     StorageTransactionError,
 )
+from unified_storage.placing import Append
 from unified_storage.transactions import to_the_end
 
 T = TypeVar("T")
@@ -111,6 +114,9 @@ class ServerEngine:
             return result
 
         return await self._carried_out(attempt, timeout)
+
+    async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
+        return await self.write(lambda: logs.append(store, asked), timeout)
 
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
         if self.dialect.schema_is_transactional:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 import unified_storage.portal  # noqa: F401  # its fork hooks have to be registered before ours
+from unified_storage.backends.sql import logs
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.schema import STEPS
@@ -32,11 +33,13 @@ from unified_storage.backends.sql.sqlite_threads import (
     Writer,
 )
 from unified_storage.backends.sql.storage import SQLStorage
+from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageClosedError, StorageConfigurationError, StorageConnectionError
 from unified_storage.interface import Indexed
 from unified_storage.opening import StorageURL, no_store, number_option, refuse_unknown, switch_option
+from unified_storage.placing import Append
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -280,6 +283,9 @@ class SQLiteEngine:
         job = Job(steps, timeout)
         self._current().write(job)
         return await job.outcome(timeout)
+
+    async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
+        return await self.write(lambda: logs.append(store, asked), timeout)
 
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
         return await self.write(steps, timeout)

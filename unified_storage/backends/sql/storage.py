@@ -48,7 +48,7 @@ from unified_storage.logs import (
 from unified_storage.opening import no_store
 from unified_storage.ordering import Order, read_cursor
 from unified_storage.paging import page_of, page_order
-from unified_storage.placing import checked_append, checked_rewrite
+from unified_storage.placing import Append, checked_append, checked_rewrite
 from unified_storage.query import parse_query
 from unified_storage.record import Draft, checked_id, checked_record, checked_records
 from unified_storage.transactions import Holders, OuterTransaction
@@ -192,7 +192,9 @@ class _SQLVerbs(IUnifiedStorage):
         keep_last: int | None = None,
         expected_version: int | None = None,
     ) -> Seqs:
-        asked = checked_append(log_id, entries, on_duplicate, keep_last, expected_version)
+        return await self._append(checked_append(log_id, entries, on_duplicate, keep_last, expected_version))
+
+    async def _append(self, asked: Append) -> Seqs:
         return await self._write(lambda: logs.append(self._store, asked))
 
     async def pop(self, log_id: str) -> Entry | None:
@@ -392,6 +394,13 @@ class SQLStorage(_SQLVerbs):
             await self._open()
         self._check_writable()
         return await self._engine.write(lambda: self._current(steps), self._timeout)
+
+    async def _append(self, asked: Append) -> Seqs:
+        self._holders.check()
+        if not self._is_open or self._is_closed:
+            await self._open()
+        self._check_writable()
+        return await self._engine.append(self._store, asked, self._timeout)
 
     def transaction(
         self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30

@@ -25,6 +25,8 @@ class Dialect:
     """A column of index keys in hexadecimal digits; NULL where it is, and no digits where it holds no bytes."""
     raw_text: Callable[[str], str] = "{}".format
     """A text column so that a damaged text costs its own row alone: as bytes where the engine checks no encoding."""
+    or_in_its_place: str = " ON CONFLICT (n) DO UPDATE SET data = excluded.data"
+    """What follows the insert of a document so that it takes the place of one that is there."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
     misses_successors: bool = False

@@ -50,6 +50,7 @@ MYSQL = Dialect(
         "WHERE table_schema = DATABASE() AND table_name = ?"
     ),
     key_as_text="HEX({})".format,
+    or_in_its_place=" ON DUPLICATE KEY UPDATE data = VALUES(data)",
     locks_rows=True,
     returns_numbers=False,
     schema_is_transactional=False,

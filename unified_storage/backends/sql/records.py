@@ -169,18 +169,18 @@ def _missed(store: Store, id: str, type_name: str | None) -> None:
 
 def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
     row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
-    return None if row is None else shown(row[1:-1], row[-1])
+    return None if row is None else _shown_whole(row)
 
 
 def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) -> Steps[Row | None]:
-    """The row of a living record with its document, locked where it is for a change."""
+    """The row of a living record with its document (None: it is not there), locked where it is for a change."""
     statements = store.statements
     names = {"id": id} if type_name is None else {"id": id, "type": type_name}
     locking, looking = (
         (statements.claim_any, statements.load_any) if type_name is None else (statements.claim, statements.load)
     )
     if for_change:
-        rows = yield from _held(store, locking, looking, **names)
+        rows = yield from _held_whole(locking, looking, **names)
     else:
         rows = yield looking(**names)
     heads = {_head_of(row): row for row in rows}
@@ -191,6 +191,23 @@ def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) ->
         _missed(store, id, type_name)
         return None
     return heads[found]
+
+
+def _held_whole(locking: Statement, looking: Statement, **names: str) -> Steps[list[Row]]:
+    """As :func:`_held`, for statements whose rows end with the document; a head that lacks it is found too."""
+    while True:
+        rows = yield locking(**names)
+        if rows:
+            return rows
+        rows = yield looking(**names)
+        if all(row[-1] is None for row in rows):
+            return rows
+
+
+def _shown_whole(row: Row) -> Record:
+    if row[-1] is None:
+        raise _unreadable(row[1], row[2], "its document is not there")
+    return shown(row[1:-1], row[-1])
 
 
 def _head_of(row: Row) -> Head:
@@ -235,7 +252,7 @@ def _put(store: Store, draft: Draft, stored: Head | None, stamps: Stamps) -> Ste
         yield from insert(store, draft, stamps)
         return
     yield store.statements.update_record(row=stored.n, **_written(store, draft, stamps))
-    yield store.statements.update_document(row=stored.n, data=draft.data_text)
+    yield store.statements.put_document(row=stored.n, data=draft.data_text)  # also where that was lost
 
 
 def insert(store: Store, draft: Draft, stamps: Stamps) -> Steps[int]:
@@ -273,7 +290,7 @@ def update(
         return False
     stored = _head_of(row)
     check_version(expected_version, stored.version, id)
-    changed = checked_record(updated_record(shown(row[1:-1], row[-1]), updates))
+    changed = checked_record(updated_record(_shown_whole(row), updates))
     yield from _put(store, changed, stored, stored.stamps.touched(store.now()))
     return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -115,20 +115,23 @@ class Statements:
             r.metadata,
         ]
         self.shown_columns = [column.name for column in shown]
-        both = sa.select(r.n, *shown, documents.c.data).select_from(records.join(documents, documents.c.n == r.n))
-        whole = both.where(r.id == bind("id"), r.type == bind("type"))
-        wholes = both.where(r.id == bind("id")).order_by(r.type)
+        both, with_its_document = sa.select(r.n, *shown, documents.c.data), documents.c.n == r.n
         # Both rows are locked: after a wait for another writer both are read anew.
-        self.claim, self.load = self._compiled(whole.with_for_update()), self._compiled(whole, is_all=True)
-        self.claim_any, self.load_any = self._compiled(wholes.with_for_update()), self._compiled(wholes, is_all=True)
+        locked = both.select_from(records.join(documents, with_its_document)).with_for_update()
+        # A head without its document is damage, and not an absence.
+        seen = both.select_from(records.outerjoin(documents, with_its_document))
+        named = (r.id == bind("id"), r.type == bind("type"))
+        self.claim, self.load = self._compiled(locked.where(*named)), self._compiled(seen.where(*named), is_all=True)
+        self.claim_any, self.load_any = (
+            self._compiled(locked.where(named[0]).order_by(r.type)),
+            self._compiled(seen.where(named[0]).order_by(r.type), is_all=True),
+        )
         written = [c.name for c in r if c.name != "n"]
         self.insert_record = self._numbered(sa.insert(records).values({name: bind(name) for name in written}), r.n)
         changed: dict[str, Any] = {name: bind(name) for name in written if name not in ("id", "type")}
         self.update_record = self._compiled(sa.update(records).where(r.n == bind("row")).values(changed))
         self.insert_document = self._compiled(sa.insert(documents).values(n=bind("row"), data=bind("data")))
-        self.update_document = self._compiled(
-            sa.update(documents).where(documents.c.n == bind("row")).values(data=bind("data"))
-        )
+        self.put_document = replace(self.insert_document, sql=self.insert_document.sql + self._dialect.or_in_its_place)
         self.touch = self._compiled(
             sa.update(records).where(r.n == bind("row")).values(version=r.version + 1, updated_at=bind("moved_at"))
         )

@@ -1,0 +1,5 @@
+"""``python -m benchmarks``: see ``--help``."""
+
+from benchmarks.commands import main
+
+main()

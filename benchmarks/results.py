@@ -1,0 +1,129 @@
+"""The file of a run: what was measured so far, on which machine, of which versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import Sizes
+from benchmarks.stage import Found
+
+FORMAT = 1
+PACKAGES = (
+    *("asyncpg", "asyncmy", "redis", "sqlalchemy", "msgspec", "pydantic", "aiosqlite", "psycopg"),
+    *("agno", "google-adk", "openai-agents", "langgraph"),
+    *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "langgraph-checkpoint-redis"),
+)
+
+
+class Results:
+    """Cells and finished parts, written after each part so that a killed run loses that part alone."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self.path = path
+        self.content = content
+
+    @classmethod
+    def begun(cls, path: Path, sizes: Sizes, *, fresh: bool) -> Results:
+        """What is in the file where it is of the same commit and sizes, else an empty one."""
+        empty = _empty(sizes)
+        if not fresh and path.exists():
+            there = json.loads(path.read_text())
+            if all(there.get(name) == empty[name] for name in ("format", "commit", "sizes")):
+                return cls(path, there)
+        return cls(path, empty)
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        cells: dict[str, Any] = self.content["cells"]
+        return cells
+
+    def has(self, part: str, systems: Iterable[str]) -> bool:
+        """Whether a part (``engine/name``) is finished with all these systems."""
+        return set(systems) <= set(self.content["finished"].get(part, ()))
+
+    def add(self, engine: str, part: str, systems: Iterable[str], found: Found, spent: dict[str, float]) -> None:
+        of_engine = self.cells.setdefault(engine, {})
+        for metric, cells in found.items():
+            of_engine[metric] = {name: cell.as_json() for name, cell in cells.items()}
+        name = f"{engine}/{part}"
+        self.content["finished"][name] = list(systems)
+        self.content["seconds"][name] = {system: round(seconds, 1) for system, seconds in spent.items()}
+        self.content["date"] = _now()
+        self.save()
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".part")
+        beside.write_text(json.dumps(self.content, indent=1, ensure_ascii=False) + "\n")
+        os.replace(beside, self.path)
+
+
+def _empty(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "date": _now(),
+        "commit": _commit(),
+        "machine": _machine(),
+        "packages": _packages(),
+        "sizes": {
+            "kind": "full" if sizes.is_full else "quick",
+            "scale": sizes.scale,
+            "repetitions": sizes.repetitions,
+            "operations": sizes.operations,
+            "seconds": sizes.seconds,
+        },
+        "engines": {},
+        "finished": {},
+        "seconds": {},
+        "cells": {},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str:
+    """The commit, with a + where files differ from it."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,94 @@
+"""One run: part by part on every engine, each written down when it is finished."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+
+from benchmarks.engines import MissingEngine, engine_url, facts_of, leave_engines
+from benchmarks.measuring import Sizes
+from benchmarks.places import drop_orphans
+from benchmarks.results import Results
+from benchmarks.stage import Stage
+from benchmarks.systems import names_of
+from benchmarks.workloads import Part, parts
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part that is to be run on an engine."""
+
+    engine: str
+    url: str
+    part: Part
+    systems: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}/{self.part.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: list[Step]
+    missing: list[str]
+    """Why engines and systems that were asked for are left out."""
+
+
+def planned(engines: Sequence[str], systems: str, workloads: frozenset[str], sizes: Sizes) -> Plan:
+    """What a run would do, in order; starts private servers where none is named."""
+    steps: list[Step] = []
+    missing: list[str] = []
+    chosen = [part for part in parts(sizes) if part.workloads & workloads]
+    for engine in engines:
+        try:
+            url = engine_url(engine)
+        except MissingEngine as reason:
+            missing.append(str(reason))
+            continue
+        names, reasons = names_of(systems, engine)
+        missing += [reason for reason in reasons if reason not in missing]
+        for part in chosen:
+            its = [name for name in names if part.only is None or name in part.only]
+            if its and engine in part.engines:
+                steps.append(Step(engine, url, part, its))
+    return Plan(steps, missing)
+
+
+Told = Callable[[Step, str], None]
+
+
+async def carried_out(steps: Sequence[Step], sizes: Sizes, results: Results, tell: Told) -> None:
+    """Run what is not finished yet."""
+    logging.disable(logging.WARNING)  # a peer's chatter would be measured, and drawn over the progress
+    try:
+        for engine, url in {step.engine: step.url for step in steps}.items():
+            await drop_orphans(engine, url)
+            results.content["engines"][engine] = asdict(await facts_of(engine, url))
+        for step in steps:
+            if results.has(step.name, step.systems):
+                tell(step, "finished before")
+            else:
+                await _run(step, sizes, results, tell)
+    finally:
+        logging.disable(logging.NOTSET)
+        leave_engines()
+
+
+async def _run(step: Step, sizes: Sizes, results: Results, tell: Told) -> None:
+    begun = time.perf_counter()
+    spent: dict[str, float] = {}
+    async with AsyncExitStack() as stack:
+        stage = Stage(step.engine, step.url, step.systems, sizes, lambda what: tell(step, what), stack, spent, {})
+        gc.freeze()  # modules and tables: a collection before each repetition is quick then
+        found = await step.part.run(stage)
+    gc.unfreeze()
+    for cells in found.values():
+        for name, cell in cells.items():
+            spent[name] = spent.get(name, 0.0) + cell.seconds
+    results.add(step.engine, step.part.name, step.systems, found, spent)
+    tell(step, f"done in {time.perf_counter() - begun:.0f} s")

@@ -15,9 +15,9 @@ from benchmarks.results import Results
 from benchmarks.runner import Step, carried_out, planned
 from benchmarks.systems import ENGINES
 from benchmarks.table import tables
+from benchmarks.workloads import WORKLOADS
 
 FOLDER = Path(".bench")
-WORKLOADS = ("W1", "W2")
 app = typer.Typer(add_completion=False, help="Measure this storage beside the drivers and beside its peers.")
 console = Console()
 
@@ -46,6 +46,7 @@ def run(
     for reason in plan.missing:
         console.print(f"left out: {reason}", style="yellow")
     kept = Results.begun(path, sizes, fresh=fresh)
+    kept.forget((step.name, step.systems) for step in plan.steps)
     asyncio.run(carried_out(plan.steps, sizes, kept, _tell))
     for table in tables(kept.cells):
         console.print(table)

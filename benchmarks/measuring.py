@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.system import NotOffered, System
+from benchmarks.system import NotOffered
 
-Unit = Literal["us", "per_s", "MiB", "ms", "MB_per_s"]
+Unit = Literal["us", "per_s", "MiB", "ms"]
 """``us`` and ``ms`` for one operation, ``per_s`` operations a second, ``MiB`` of memory."""
 LESS_IS_BETTER: frozenset[Unit] = frozenset({"us", "ms", "MiB"})
 
@@ -82,15 +82,15 @@ class Sizes:
 QUICK = Sizes(repetitions=7, operations=15, seconds=1.5, is_full=False)
 FULL = Sizes(repetitions=25, operations=30, seconds=12.0, is_full=True)
 
-Repetition = Callable[[System, Cell, int], Awaitable[float]]
-"""Gives the sample of one repetition, whose number it is told; notes in the cell what was lost."""
+Repetition = Callable[[Any, Cell, int], Awaitable[float]]
+"""Gives the sample of one repetition with a store, whose number it is told; notes in the cell what was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     name: str
     unit: Unit
-    stores: Mapping[str, System]
+    stores: Mapping[str, Any]
     """By the name of the system."""
     repeat: Repetition
 
@@ -111,12 +111,12 @@ async def interleaved(metrics: Iterable[Metric], sizes: Sizes) -> dict[str, dict
     return found
 
 
-async def _repeated(metric: Metric, system: System, cell: Cell, number: int, sizes: Sizes) -> bool:
+async def _repeated(metric: Metric, store: Any, cell: Cell, number: int, sizes: Sizes) -> bool:
     """Do one repetition; whether there is time for another."""
     gc.collect()
     begun = time.perf_counter()
     try:
-        sample = await metric.repeat(system, cell, number)
+        sample = await metric.repeat(store, cell, number)
     except NotOffered as reason:
         cell.note = f"not offered: {reason}" if str(reason) else "not offered"
         return False

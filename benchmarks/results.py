@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -16,6 +17,8 @@ from benchmarks.measuring import Sizes
 from benchmarks.stage import Found
 
 FORMAT = 1
+MEASURED = ("unified_storage", "session_adapter", "legacy", "unified_storage_cli", "benchmarks", ":!benchmarks/results")
+"""What another state of means other results."""
 PACKAGES = (
     *("asyncpg", "asyncmy", "redis", "sqlalchemy", "msgspec", "pydantic", "aiosqlite", "psycopg"),
     *("agno", "google-adk", "openai-agents", "langgraph"),
@@ -45,6 +48,13 @@ class Results:
         cells: dict[str, Any] = self.content["cells"]
         return cells
 
+    def forget(self, steps: Iterable[tuple[str, Iterable[str]]]) -> None:
+        """Where all of these are finished they are wanted once more; else what is finished stays."""
+        asked = [(part, list(systems)) for part, systems in steps]
+        if all(self.has(part, systems) for part, systems in asked):
+            for part, _ in asked:
+                del self.content["finished"][part]
+
     def has(self, part: str, systems: Iterable[str]) -> bool:
         """Whether a part (``engine/name``) is finished with all these systems."""
         return set(systems) <= set(self.content["finished"].get(part, ()))
@@ -52,7 +62,7 @@ class Results:
     def add(self, engine: str, part: str, systems: Iterable[str], found: Found, spent: dict[str, float]) -> None:
         of_engine = self.cells.setdefault(engine, {})
         for metric, cells in found.items():
-            of_engine[metric] = {name: cell.as_json() for name, cell in cells.items()}
+            of_engine.setdefault(metric, {}).update({name: cell.as_json() for name, cell in cells.items()})
         name = f"{engine}/{part}"
         self.content["finished"][name] = list(systems)
         self.content["seconds"][name] = {system: round(seconds, 1) for system, seconds in spent.items()}
@@ -92,13 +102,17 @@ def _now() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + where files differ from it."""
+    """The commit, and behind a + what tells changes of the measured code from other changes."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        commit = _git("rev-parse", "--short=12", "HEAD").decode().strip()
+        changes = _git("diff", "HEAD", "--", *MEASURED)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return f"{commit}+{hashlib.sha256(changes).hexdigest()[:8]}" if changes else commit
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
 
 
 def _machine() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def planned(engines: Sequence[str], systems: str, workloads: frozenset[str], siz
         names, reasons = names_of(systems, engine)
         missing += [reason for reason in reasons if reason not in missing]
         for part in chosen:
-            its = [name for name in names if part.only is None or name in part.only]
+            its = [name for name in names if part.takes(name)]
             if its and engine in part.engines:
                 steps.append(Step(engine, url, part, its))
     return Plan(steps, missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,11 +32,11 @@ class Stage:
     failed: dict[str, str]
     """Why a system could not be opened or filled."""
 
-    async def stores(self, prepare: Prepare | None = None, *, only: Collection[str] | None = None) -> dict[str, System]:
-        """Every system (of *only*) opened in a place of its own and prepared; one that cannot be is left out."""
+    async def stores(self, prepare: Prepare | None = None) -> dict[str, System]:
+        """Every system opened in a place of its own and prepared; one that cannot be is left out."""
         opened = {}
         for name in self.names:
-            if name in self.failed or (only is not None and name not in only):
+            if name in self.failed:
                 continue
             self.say(f"{name}: opening and filling")
             begun = time.perf_counter()

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.measuring import LESS_IS_BETTER
 
-SHOWN_UNITS = {"us": "µs", "per_s": "/s", "MiB": "MiB", "ms": "ms", "MB_per_s": "MB/s"}
+SHOWN_UNITS = {"us": "µs", "per_s": "/s", "MiB": "MiB", "ms": "ms"}
 
 
 def tables(cells: Mapping[str, Any]) -> list[Table]:

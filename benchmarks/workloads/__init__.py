@@ -20,14 +20,31 @@ class Part:
     """What ``--workloads`` has to name for it: one of them."""
     run: Callable[[Stage], Awaitable[Found]]
     engines: tuple[str, ...] = ENGINES
-    only: frozenset[str] | None = None
-    """The systems that it is for; None for all."""
+    takes: Callable[[str], bool] = bool
+    """Whether it is for a system of this name."""
+
+
+WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "sync", "start", "copy")
 
 
 def parts(sizes: Sizes) -> list[Part]:
-    from benchmarks.workloads import appending, creating  # here: they need the class above
+    """Everything, the short ones first."""
+    # here: they need the class above
+    from benchmarks.workloads import (
+        appending,
+        concurrency,
+        copying,
+        creating,
+        growth,
+        importing,
+        paging,
+        reading,
+        starting,
+        sync,
+    )
 
-    return [*creating.parts(sizes), *appending.parts(sizes)]
+    modules = (creating, appending, reading, concurrency, importing, paging, growth, sync, starting, copying)
+    return [part for module in modules for part in module.parts(sizes)]
 
 
 def counted(number: int) -> str:

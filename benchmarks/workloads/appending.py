@@ -21,7 +21,7 @@ def parts(sizes: Sizes) -> list[Part]:
     w2 = frozenset({"W2"})
     return [
         *(Part(f"append-at-{length}", w2, partial(_run, lengths=(length,))) for length in lengths),
-        Part("append-growth", w2, partial(_run, lengths=(SHORT, longest)), only=frozenset(OURS)),
+        Part("append-growth", w2, partial(_run, lengths=(SHORT, longest)), takes=OURS.__contains__),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import data
 from benchmarks.measuring import Cell, Metric, Sizes, latency
 from benchmarks.stage import Found, Stage
-from benchmarks.system import System
+from benchmarks.system import NotOffered, System
 from benchmarks.workloads import Part
 
 THERE = 200
@@ -24,7 +24,15 @@ def parts(_sizes: Sizes) -> list[Part]:
 async def _run(stage: Stage) -> Found:
     sizes, there = stage.sizes, stage.sizes.scaled(THERE, least=10)
 
+    async def prepared(system: System) -> None:
+        await system.grow(data.sessions(there))
+        if not system.stores_empty:
+            for session in data.sessions(there):
+                await system.append(session.id, data.event(session.id, 0))
+
     async def created(system: System, _cell: Cell, number: int) -> float:
+        if not system.stores_empty:
+            raise NotOffered("a session begins with its first event")
         fresh = data.sessions(sizes.operations, "c", start=number * sizes.operations)
         return await latency((partial(system.create, session) for session in fresh), sizes.slice)
 
@@ -32,7 +40,7 @@ async def _run(stage: Stage) -> Found:
         chosen = random.Random(number).choices(data.sessions(there), k=sizes.operations)
         return await latency(_loads(system, [session.id for session in chosen]), sizes.slice)
 
-    stores = await stage.stores(lambda system: system.grow(data.sessions(there)))
+    stores = await stage.stores(prepared)
     return await stage.measured(
         Metric("create", "us", stores, created),
         Metric("load", "us", stores, loaded),

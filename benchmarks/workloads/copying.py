@@ -1,0 +1,79 @@
+"""A verified copy of a folder of session files, beside a loop that reads, parses, dumps and writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+
+from benchmarks import data
+from benchmarks.measuring import Cell, Metric, Sizes
+from benchmarks.places import place_on
+from benchmarks.stage import Found, Stage
+from benchmarks.system import Session
+from benchmarks.workloads import Part, counted
+from legacy.migration import copy_store
+
+MESSAGES = 10
+
+
+def parts(_sizes: Sizes) -> list[Part]:
+    return [Part("copy", frozenset({"copy"}), _run, engines=("sqlite",), takes="ours".__eq__)]
+
+
+async def _run(stage: Stage) -> Found:
+    folder = Path(await stage.stack.enter_async_context(place_on("sqlite", "")))
+    count = stage.sizes.scaled(2_000 if stage.sizes.is_full else 200, least=10)
+    source = await asyncio.to_thread(_written, folder / "source", count)
+
+    async def looped(_store: object, _cell: Cell, number: int) -> float:
+        begun = time.perf_counter()
+        await asyncio.to_thread(_loop, source, folder / f"plain-{number}")
+        speed = count / (time.perf_counter() - begun)
+        await asyncio.to_thread(shutil.rmtree, folder / f"plain-{number}")
+        return speed
+
+    async def copied(_store: object, cell: Cell, number: int) -> float:
+        begun = time.perf_counter()
+        report = await copy_store(str(source), f"sqlite:///{folder}/copy-{number}.db")
+        speed = count / (time.perf_counter() - begun)
+        cell.checked += count
+        cell.lost += count - report.ledger.verified
+        return speed
+
+    name = f"copy of {counted(count)} session files"
+    return await stage.measured(
+        Metric(name, "per_s", {"raw": None}, looped), Metric(name, "per_s", {"ours": None}, copied)
+    )
+
+
+def _written(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for session in data.sessions(count):
+        text = json.dumps(_document(session), ensure_ascii=False, indent=2)
+        (folder / f"{session.id}.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _document(session: Session) -> dict[str, object]:
+    """As programs on the old interface wrote it."""
+    messages = [
+        {"type": "HumanMessage", "content": event.body["content"], "additional_kwargs": {}}
+        for event in data.events(session.id, MESSAGES)
+    ]
+    times = {"created_at": "2024-05-15T16:37:00+00:00", "updated_at": "2024-05-15T17:00:00+00:00"}
+    return {
+        "metadata": {"session_id": session.id, "user_id": session.user, "status": "active", **times},
+        "thread_configs": {},
+        "workflow_state": {"messages": messages, "current_step": "order"},
+        "settings": {"step": session.state["step"]},
+    }
+
+
+def _loop(source: Path, target: Path) -> None:
+    target.mkdir()
+    for file in source.iterdir():
+        document = json.loads(file.read_text(encoding="utf-8"))
+        (target / file.name).write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")

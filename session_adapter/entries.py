@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from session_adapter.formats import CANONICAL, Event, Format, entry_body, entry_event, entry_form
+from session_adapter.formats.places import is_mapping
 from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.logs import log_id
 
@@ -27,6 +28,8 @@ FLAT = (
     "state_delta",
 )
 """The keys that every shown event has, in this order; further ones are its writer's own."""
+_BLANK: Mapping[str, Any] = dict.fromkeys(FLAT)
+_HISTORY_OF = log_id(HISTORY, "")
 
 Place = tuple[list[Any], int]
 """A message inside a run: the list that holds it, and where."""
@@ -34,7 +37,7 @@ Place = tuple[list[Any], int]
 
 def history_of(record_id: str) -> str:
     """The id of the log that holds the history of a session's record."""
-    return log_id(HISTORY, record_id)
+    return _HISTORY_OF + record_id
 
 
 # runs
@@ -42,7 +45,7 @@ def history_of(record_id: str) -> str:
 
 def is_run(body: Any) -> bool:
     """Whether the entry *body* is a whole run in our own form: no role as an event has, but messages or a run's id."""
-    if not isinstance(body, Mapping) or "role" in body:
+    if not is_mapping(body) or "role" in body:
         return False
     return isinstance(body.get("messages"), list) or "run_id" in body
 
@@ -87,19 +90,23 @@ def flat_events(entry: Mapping[str, Any], zone: Zone) -> list[Event]:
 
     ``timestamp`` is text in UTC, and null where the message has no readable time of its own.
     """
-    events = events_of(entry["body"])
-    own_key = None if is_run(entry["body"]) else entry["key"]
-    return [_flat(event, entry, index, own_key, zone) for index, event in enumerate(events)]
+    body = entry["body"]
+    own_key = None if is_run(body) else entry["key"]
+    return [_flat(event, entry, index, own_key, zone) for index, event in enumerate(events_of(body))]
 
 
 def _flat(event: Event, entry: Mapping[str, Any], index: int, key: str | None, zone: Zone) -> Event:
-    event_id = event.get("id")
-    given = {"id": key if event_id is None else event_id, "timestamp": _shown_time(event, entry, zone)}
-    return dict.fromkeys(FLAT) | event | given | {"seq": entry["seq"], "index": index}
+    shown = {**_BLANK, **event, "seq": entry["seq"], "index": index, "timestamp": _shown_time(event, entry, zone)}
+    if shown["id"] is None:
+        shown["id"] = key
+    return shown
 
 
 def _shown_time(event: Event, entry: Mapping[str, Any], zone: Zone) -> str | None:
-    reading = read_time(event.get("timestamp"), zone)
+    told = event.get("timestamp")
+    if told is None:
+        return None
+    reading = read_time(told, zone)
     if reading.moment is None:
         return None
     # Which zone a naive time means was decided when the entry was stored.

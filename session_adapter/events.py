@@ -225,6 +225,8 @@ class Events:
 
     async def _may_repeat(self, stored_id: str, shown: list[Event], entries: Entries) -> bool:
         """Whether one of *shown* may stand in a run too that is not among *entries*, the newest of the log."""
+        if all(event["run_id"] is None for event in shown):
+            return False
         runs = {entry["seq"]: run_id_of(entry) for entry in entries if is_run(entry["body"])}
         loose = [event for event in shown if event["seq"] not in runs]
         unseen = {name[0] for event in loose if (name := _name(event["run_id"], event))} - {*runs.values()}
@@ -236,6 +238,8 @@ class Events:
     def _shown(self, entries: Entries) -> list[Event]:
         groups = [(entry, flat_events(entry, self._zone)) for entry in entries]
         runs = [(run_id_of(entry), events) for entry, events in groups if is_run(entry["body"])]
+        if not runs:
+            return [event for _, events in groups for event in events]
         in_runs = {_name(run_id, event) for run_id, events in runs for event in events} - {None}
         return [
             event

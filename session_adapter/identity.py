@@ -143,6 +143,8 @@ def _checked_part(text: object, path: str) -> str:
 
 
 def _is_storable(text: str) -> bool:
+    if text.isascii() and text.isprintable():
+        return len(text) <= MAX_ID_BYTES
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         return False
     return len(text.encode()) <= MAX_ID_BYTES

@@ -72,17 +72,29 @@ async def _settle(
     storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
 ) -> list[str]:
     """Put together what did not change while its history was read; the ids of what did."""
-    split = [record["id"] for record in records if trace_of(record) is not None]
-    logs = await storage.read_many([history_of(stored_id) for stored_id in split]) if split else {}
+    split = []
+    for record in records:
+        if trace_of(record) is None:
+            found[record["id"]] = (record, exported(record, []))
+        else:
+            split.append(record)
+    return await _settle_split(storage, split, found) if split else []
+
+
+async def _settle_split(
+    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
+) -> list[str]:
+    stored_ids = [record["id"] for record in records]
+    logs = await storage.read_many([history_of(stored_id) for stored_id in stored_ids])
     # An append moves its owner, so what still stands as it was belongs to the history just read. The version alone
     # would not tell: a session that was deleted and made again begins to count anew.
-    heads = await session_records(storage, split, with_data=False) if split else []
+    heads = await session_records(storage, stored_ids, with_data=False)
     stands = {head["id"]: _state(head) for head in heads}
     moved = []
     for record in records:
         stored_id = record["id"]
-        if stored_id not in split or stands.get(stored_id) == _state(record):
-            found[stored_id] = (record, exported(record, logs.get(history_of(stored_id), [])))
+        if stands.get(stored_id) == _state(record):
+            found[stored_id] = (record, exported(record, logs[history_of(stored_id)]))
         elif stored_id in stands:
             moved.append(stored_id)
     return moved

@@ -75,9 +75,11 @@ def render(moment: datetime) -> str:
     Raises:
         StorageValidationError: *moment* is naive.
     """
-    if moment.utcoffset() is None:
-        raise StorageValidationError("a time without an offset names no moment; give it one")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    if moment.tzinfo is not UTC:
+        if moment.utcoffset() is None:
+            raise StorageValidationError("a time without an offset names no moment; give it one")
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")
 
 
 def parse_rendered(text: str) -> datetime:

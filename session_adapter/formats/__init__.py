@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
 from session_adapter.formats.legacy_files import G0, G1, G2, G3
-from session_adapter.formats.places import Document
+from session_adapter.formats.places import Document, is_mapping
 from unified_storage.errors import StorageValidationError
 
 __all__ = [
@@ -81,4 +80,4 @@ def entry_event(body: Any) -> Event | None:
 
 
 def _is_wrapped(body: Any) -> bool:
-    return isinstance(body, Mapping) and body.keys() == _WRAPPED and isinstance(body["format"], str)
+    return is_mapping(body) and len(body) == 2 and body.keys() == _WRAPPED and isinstance(body["format"], str)

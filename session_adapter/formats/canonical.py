@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from session_adapter.formats.format import Event, Format
-from session_adapter.formats.places import Document
+from session_adapter.formats.places import Document, is_mapping
 
 
 def _to_event(entry: Any) -> Event | None:
-    return dict(entry) if isinstance(entry, Mapping) else None
+    return dict(entry) if is_mapping(entry) else None
 
 
 def _from_event(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from unified_storage.errors import StorageValidationError
 
@@ -21,11 +21,16 @@ class Nothing(Enum):
 ABSENT: Final = Nothing.ABSENT
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether *value* is a mapping; for what is a dict, as almost all that is read is, the answer costs nothing."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def value_at(document: object, path: Path) -> Any:
     """The value at *path*, which may be None; ABSENT where a key is missing or something on the way is no object."""
     value: Any = document
     for key in path:
-        if not isinstance(value, Mapping) or key not in value:
+        if not is_mapping(value) or key not in value:
             return ABSENT
         value = value[key]
     return value

@@ -30,6 +30,12 @@ class Connection(Protocol):
     async def begin(self, kind: Kind, timeout: float) -> None:
         """Open a transaction that the server itself ends some time after *timeout* seconds without a word from us."""
 
+    async def lift_time_limit(self, longest_wait: float) -> None:
+        """Let statements take as long as they take, to the end of the transaction or of the connection.
+
+        A wait for a lock still ends, after *longest_wait* seconds.
+        """
+
     async def commit(self) -> None: ...
 
     async def rollback(self) -> None: ...

@@ -39,8 +39,11 @@ class Engine(Protocol):
     async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
         """As :func:`logs.append` in a transaction of its own; those that wait may share one."""
 
+    async def write_long(self, steps: StepsOf[T], timeout: float) -> T:
+        """As :meth:`write`, where work may take any time: *timeout* bounds only the waits for others."""
+
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
-        """Run schema steps: one program at a time, or each of them fit for being run again."""
+        """As :meth:`write_long`, for schema steps: one program at a time, or each of them fit for being run again."""
 
     async def begin(self, before: StepsOf[None], timeout: float) -> EngineTransaction:
         """Open a transaction and run *before* in it; it ends by itself some time after *timeout* seconds."""

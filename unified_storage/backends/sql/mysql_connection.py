@@ -17,7 +17,7 @@ from unified_storage.backends.sql.mysql_errors import (
     is_there_already,
     number_of,
 )
-from unified_storage.backends.sql.mysql_settings import Session
+from unified_storage.backends.sql.mysql_settings import Session, unlimited
 from unified_storage.backends.sql.sockets import sever
 from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.errors import StorageCapacityError
@@ -58,6 +58,7 @@ class MySQLConnection:
         self._idle_timeout: int | None = None
         self._is_busy = False
         self._has_begun = False
+        self._is_unlimited = False
 
     @property
     def is_open(self) -> bool:
@@ -65,7 +66,7 @@ class MySQLConnection:
 
     @property
     def is_usable(self) -> bool:
-        return self.is_open and not self._is_busy and not self._has_begun
+        return self.is_open and not self._is_busy and not self._has_begun and not self._is_unlimited
 
     async def run(self, call: Call) -> list[Row]:
         """The rows of one call, every binary column as text: there are none but names in UTF-8.
@@ -83,6 +84,10 @@ class MySQLConnection:
             self._idle_timeout = most_idle
         self._has_begun = True
         await self._uninterrupted(told(self._wire, text))
+
+    async def lift_time_limit(self, longest_wait: float) -> None:
+        self._is_unlimited = True  # for its session: nobody else shall have it
+        await self._uninterrupted(told(self._wire, unlimited(self.session, longest_wait)))
 
     async def commit(self) -> None:
         await self._uninterrupted(told(self._wire, "COMMIT"))

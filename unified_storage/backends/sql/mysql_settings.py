@@ -15,10 +15,11 @@ Variables = Mapping[str, str]
 
 _MODE = "'PIPES_AS_CONCAT,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 _IDENTITY = ("hostname", "port", "server_id", "server_uuid", "server_uid")
+_TIME_LIMITS = ("max_statement_time", "max_execution_time")
 _SET = (
     *("sql_mode", "time_zone", "autocommit", "tx_isolation", "transaction_isolation"),
     *("wsrep_sync_wait", "max_sort_length"),
-    *("innodb_lock_wait_timeout", "lock_wait_timeout", "max_statement_time", "max_execution_time"),
+    *("innodb_lock_wait_timeout", "lock_wait_timeout", *_TIME_LIMITS),
 )
 _ASKED = (
     *("max_allowed_packet", "read_only", "idle_transaction_timeout", "pseudo_thread_id", "wsrep_on"),
@@ -50,6 +51,8 @@ class Session:
     """Bytes."""
     is_read_only: bool
     ends_idle_transactions: bool
+    time_limits: tuple[str, ...]
+    """Its variables that end a statement which takes too long."""
     is_in_cluster: bool
     """Whether other nodes write too (Galera): what they do first may end a statement here."""
 
@@ -69,6 +72,7 @@ def session(variables: Variables) -> Session:
         largest_packet=int(variables["max_allowed_packet"]),
         is_read_only=_is_on("read_only", variables),
         ends_idle_transactions="idle_transaction_timeout" in variables,
+        time_limits=tuple(name for name in _TIME_LIMITS if name in variables),
         is_in_cluster=_is_on("wsrep_on", variables),
     )
 
@@ -93,6 +97,13 @@ def settings(variables: Variables, statement_timeout: float) -> str:
         "wsrep_sync_wait": "1",
     }
     return "SET SESSION " + ", ".join(f"{name} = {value}" for name, value in wanted.items() if name in variables)
+
+
+def unlimited(described: Session, longest_wait: float) -> str:
+    """The statement that lifts a session's time limits, but for waits: these end after *longest_wait* seconds."""
+    longest = max(1, math.ceil(longest_wait))
+    waits = [f"innodb_lock_wait_timeout = {longest}", f"lock_wait_timeout = {longest}"]
+    return "SET SESSION " + ", ".join([*waits, *(f"{name} = 0" for name in described.time_limits)])
 
 
 def flavour(version: str) -> str:

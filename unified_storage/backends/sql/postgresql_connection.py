@@ -156,6 +156,12 @@ class PostgreSQLConnection:
             self.asyncpg.execute(f"{_BEGIN[kind]}; SET LOCAL idle_in_transaction_session_timeout = {alone}")
         )
 
+    async def lift_time_limit(self, longest_wait: float) -> None:
+        longest = min(_MOST_MILLISECONDS, max(1, round(longest_wait * 1000)))
+        await self._answered(
+            self.asyncpg.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {longest}")
+        )
+
     async def commit(self) -> None:
         status = await self._answered(self.asyncpg.execute("COMMIT"))
         self._has_begun = False

@@ -118,12 +118,27 @@ class ServerEngine:
     async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
         return await self.write(lambda: logs.append(store, asked), timeout)
 
+    async def write_long(self, steps: StepsOf[T], timeout: float) -> T:
+        async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> T:
+            limit.reschedule(None)
+            with self.translated():
+                await lease.connection.begin("write", timeout)
+                await lease.connection.lift_time_limit(timeout)
+                result = await _run(lease.connection, steps())
+            await self.commit(lease.connection, timeout + _GRACE)
+            lease.give_back()
+            return result
+
+        return await self._carried_out(attempt, timeout)
+
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
         if self.dialect.schema_is_transactional:
-            return await self.write(lambda: self._in_turn(steps), timeout)
+            return await self.write_long(lambda: self._in_turn(steps), timeout)
 
         async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> T:
+            limit.reschedule(None)
             with self.translated():
+                await lease.connection.lift_time_limit(timeout)
                 result = await _run(lease.connection, self._in_turn(steps))
             lease.drop()  # and with it what the session may have locked
             return result

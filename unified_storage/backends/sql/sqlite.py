@@ -287,6 +287,9 @@ class SQLiteEngine:
     async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
         return await self.write(lambda: logs.append(store, asked), timeout)
 
+    async def write_long(self, steps: StepsOf[T], timeout: float) -> T:
+        return await self.write(steps, timeout)  # what has begun to write is never cut off
+
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
         return await self.write(steps, timeout)
 

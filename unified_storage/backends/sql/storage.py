@@ -372,7 +372,7 @@ class SQLStorage(_SQLVerbs):
         place: int | None = 0
         while place is not None:
             start = place
-            place = await self._engine.write(
+            place = await self._engine.write_long(
                 lambda: self._current(lambda: schema.filled(self._store, type_name, paths, start)),  # noqa: B023 (run at once)
                 self._timeout,
             )

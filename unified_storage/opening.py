@@ -208,6 +208,14 @@ def _indexable(text: str) -> Path:
     return path
 
 
+def port_number(given: Any) -> int:
+    """*given* as the number of a TCP port, or ``ValueError``."""
+    port = int(given)
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{port} is no port")
+    return port
+
+
 def number_option(options: dict[str, Any], name: str, default: float) -> float:
     """Take a positive number out of *options*, where URL queries hold texts."""
     given = options.pop(name, default)

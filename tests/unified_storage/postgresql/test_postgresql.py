@@ -5,6 +5,7 @@ import random
 import socket
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
@@ -70,6 +71,26 @@ def test_options_may_name_what_the_url_does_not() -> None:
     assert server("postgresql://", host=["a", "b:5433"]).arguments["port"] == [5432, 5433]
 
 
+@pytest.mark.parametrize("url", ["postgresql:///base?port=5433", "postgresql://me@:5433/base"])
+async def test_a_port_alone_is_that_of_the_socket_of_this_machine(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = server(url)
+    assert "host" not in found.arguments
+    assert (found.arguments["port"], found.place) == (5433, "localhost:5433/base")
+    asked: list[asyncio.StreamWriter] = []
+
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        writer.close()
+
+    monkeypatch.setenv("PGHOST", str(tmp_path))  # else the folders that are usual for sockets
+    async with await asyncio.start_unix_server(hang_up, tmp_path / ".s.PGSQL.5433"):
+        with pytest.raises(StorageConnectionError, match="localhost:5433"):
+            await open_storage(url, connect_timeout=5).exists("a")
+    assert asked
+
+
 def test_tls_is_chosen_as_the_driver_does() -> None:
     found = server("postgresql://a/base?sslmode=verify-full&sslrootcert=/etc/ca.pem&direct_tls=true")
     assert found.arguments["ssl"] == "verify-full"
@@ -84,6 +105,8 @@ def test_tls_is_chosen_as_the_driver_does() -> None:
         "postgresql://me:s3cr:t/w@rd@host/base",
         "postgresql://me:12/w@rd@host/base",
         "postgresql://me:s3cr@t@host:port/base",
+        "postgresql://me:s3cr%40t@host:65536/base",
+        "postgresql:///base?port=0",
         "postgresql://host/base?pool_size=many",
         "postgresql://host/base?statement_cache_size=many",
         "postgresql://host/base?server_settings=jit",

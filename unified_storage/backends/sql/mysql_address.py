@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from unified_storage.errors import StorageConfigurationError
-from unified_storage.opening import StorageURL
+from unified_storage.opening import StorageURL, port_number
 
 _PORT = 3306
 _PASSED_ON = ("password_creator", "program_name", "server_public_key")
@@ -73,7 +73,7 @@ def _place(text: str, default_port: str) -> Place:
     if not text.endswith("]"):
         host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
     try:
-        return Place(unquote(host).strip("[]") or "localhost", int(port or default_port))
+        return Place(unquote(host).strip("[]") or "localhost", port_number(port or default_port))
     except ValueError:
         raise StorageConfigurationError(
             "the URL has a port that is no number; in a user name or password write : / @ ? as %3A %2F %40 %3F"

@@ -22,7 +22,7 @@ from unified_storage.backends.sql.tables import table_prefix
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageConfigurationError, StorageError
 from unified_storage.interface import Indexed
-from unified_storage.opening import StorageURL, number_option, refuse_unknown, switch_option
+from unified_storage.opening import StorageURL, number_option, port_number, refuse_unknown, switch_option
 
 POSTGRESQL = Dialect(
     name="postgresql",
@@ -115,18 +115,25 @@ def server_of(url: StorageURL, options: dict[str, Any]) -> Server:
         "password": options.pop("password", None) or unquote(password) or None,
         "database": options.pop("database", None) or options.pop("dbname", None) or unquote(database) or None,
     }
-    if hosts:
+    if any(host for host, _ in hosts):
         arguments |= {"host": [host for host, _ in hosts], "port": [port for _, port in hosts]}
+    elif hosts:  # asyncpg finds the server of this machine as libpq does, by PGHOST or the socket of that port
+        arguments["port"] = hosts[0][1]
     if len(hosts) > 1:  # the one that takes writes may be another tomorrow
         arguments["target_session_attrs"] = "read-write"
     arguments |= _chosen(options)
-    place = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts) or "localhost"
+    place = ",".join(_shown(host, port) for host, port in hosts) or "localhost"
     return Server(f"{place}/{arguments['database'] or ''}", arguments)
 
 
 def _hosts(addresses: str | Sequence[str], port: Any) -> list[tuple[str, int]]:
-    each = addresses.split(",") if isinstance(addresses, str) else addresses
-    return [_host(address, port) for address in each if address]
+    """Hosts with their ports; one without a name where only a port is said."""
+    each = [address for address in (addresses.split(",") if isinstance(addresses, str) else addresses) if address]
+    return [_host(address, port) for address in each or ([] if port is None else [""])]
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host or 'localhost'}:{port}"
 
 
 def _host(address: str, port: Any) -> tuple[str, int]:
@@ -138,7 +145,7 @@ def _host(address: str, port: Any) -> tuple[str, int]:
     else:
         host, _, own_port = address.partition(":")
     try:
-        return host, int(own_port or port or _PORT)
+        return host, port_number(own_port or port or _PORT)
     except ValueError:
         raise StorageConfigurationError(f"the port of a PostgreSQL server is no number: {_ESCAPE}") from None
 

@@ -1,6 +1,7 @@
 """How connections to MySQL or MariaDB are made."""
 
 import gc
+import re
 import shutil
 import socket
 import subprocess
@@ -56,6 +57,26 @@ async def test_what_is_wrong_with_a_login_is_said_without_the_password(private, 
             pass
     shown = f"{refused.value} {refused.value.to_dict()} {refused.value.__cause__!r}"
     assert "hush-hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("login", "given"),
+    [
+        ("nobody:YES", "with"),
+        ("nobody:a", "with"),
+        ("nobody:root", "with"),
+        ("nobody:NO", "with"),
+        ("nobody", "without"),
+    ],
+)
+async def test_a_login_that_is_refused_says_whether_there_was_a_password_and_not_which(private, login, given) -> None:
+    await run_on(private, "CREATE USER IF NOT EXISTS nobody@'%' IDENTIFIED BY 'right'")
+    with pytest.raises(StoragePermissionError) as refused:
+        async with open_storage(f"mysql://{login}@127.0.0.1:{private.nodes[0].port}/test", connect_timeout=3):
+            pass
+    said = f"Access denied for user 'nobody'@'[a-z0-9.]+' \\({given} a password\\)"
+    assert re.fullmatch(rf"MySQL: {said} \(1045\)", refused.value.message)
+    assert re.fullmatch(rf'OperationalError: \(1045, "{said}"\)', refused.value.to_dict()["cause"])
 
 
 async def test_a_password_may_have_any_character(private) -> None:

@@ -41,6 +41,8 @@ _QUOTES_NAMES_ONLY = frozenset(
     {*_NUMBERS[StoragePermissionError], *_NUMBERS[StorageConfigurationError], *_NUMBERS[StorageConnectionError], 1146}
 )
 _QUOTED = re.compile("['\"`].*['\"`]", re.DOTALL)
+_PASSWORD_GIVEN = {"(using password: YES)": "(with a password)", "(using password: NO)": "(without a password)"}
+"""In words of which none is taken for the password itself and masked."""
 _OF_THE_CLIENT = range(2000, 3000)
 _ENDS_THE_SESSION = frozenset({*_NUMBERS[StorageConnectionError], 1153} - {1047})
 _IS_THERE_ALREADY = frozenset({1022, 1050, 1060, 1061, 1062, 1826})
@@ -96,6 +98,8 @@ def _without_values(error: errors.MySQLError, number: int | None) -> str:
     text = str(error.args[-1]) if error.args else type(error).__name__
     if number not in _QUOTES_NAMES_ONLY and number not in _OF_THE_CLIENT:
         text = _QUOTED.sub("'...'", text)
+    for said, ours in _PASSWORD_GIVEN.items():
+        text = text.replace(said, ours)
     if number is not None:
         error.args = (number, text)
         return f"{text} ({number})"

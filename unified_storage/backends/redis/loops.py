@@ -68,12 +68,17 @@ class PerLoop(Generic[T]):
         with self._guard:
             by_loop, self._by_loop = self._by_loop, {}
         here = asyncio.get_running_loop()
-        for loop, ours in by_loop.items():
-            if loop is here:
-                await ours.nodes.close(_TIME_TO_END)
-            elif not loop.is_running() or not await _carried_out(loop, partial(ours.nodes.close, _TIME_TO_END)):
+        try:
+            while by_loop:
+                loop, ours = by_loop.popitem()
+                if loop is here:
+                    await ours.nodes.close(_TIME_TO_END)
+                elif not loop.is_running() or not await _carried_out(loop, partial(ours.nodes.close, _TIME_TO_END)):
+                    _abandon(loop, ours.nodes)
+        finally:
+            for loop, ours in by_loop.items():  # whoever waits for them no longer leaves none of them behind
                 _abandon(loop, ours.nodes)
-        _finish_of_closed_loops()
+            _finish_of_closed_loops()
 
     def leave_behind(self) -> None:
         """In a forked child: the connections are the parent's, and so is the lock that one of its threads may hold."""

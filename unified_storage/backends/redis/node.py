@@ -176,6 +176,10 @@ class Node:
             batch.append(self._waiting.popleft())
         return batch
 
+    @property
+    def is_at_work(self) -> bool:
+        return bool(self._at_work)
+
     def retire(self) -> None:
         """Nothing will be asked of this node any more: what waits is not sent, and what was sent has a moment."""
         self._is_retired = True
@@ -207,14 +211,24 @@ class Node:
 
 
 class Nodes:
-    """The nodes that one event loop talks to."""
+    """The nodes that one event loop talks to, until they are closed."""
 
     def __init__(self, settings: Settings, on_silence: Callable[[Address], None]) -> None:
         self._settings = settings
         self._on_silence = on_silence
         self._nodes: dict[Address, Node] = {}
+        self._retired: set[Node] = set()
+        """Let go of, with something under way perhaps."""
+        self._are_closed = False
 
     def at(self, address: Address) -> Node:
+        """The node there.
+
+        Raises:
+            StorageClosedError: whoever closed these would never hear of a new one.
+        """
+        if self._are_closed:
+            raise StorageClosedError("the Redis client was closed")
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = Node(address, self._settings, self._on_silence)
@@ -223,14 +237,21 @@ class Nodes:
     def keep_only(self, addresses: set[Address]) -> None:
         """Let go of nodes that are gone."""
         for address in self._nodes.keys() - addresses:
-            self._nodes.pop(address).retire()
+            node = self._nodes.pop(address)
+            node.retire()
+            self._retired = {each for each in self._retired if each.is_at_work} | {node}
 
     async def close(self, seconds: float) -> None:
-        await asyncio.gather(*(node.close(seconds) for node in self._nodes.values()))
+        self._are_closed = True
+        await asyncio.gather(*(node.close(seconds) for node in self._all()))
 
     def cut(self) -> list[asyncio.WriteTransport]:
         """End every line at once; what the loop has still to close."""
-        return [transport for node in self._nodes.values() for transport in node.cut()]
+        self._are_closed = True
+        return [transport for node in self._all() for transport in node.cut()]
+
+    def _all(self) -> list[Node]:
+        return [*self._nodes.values(), *self._retired]
 
 
 async def _exchange(line: Line, batch: list[Request], connect_timeout: float) -> None:

@@ -329,15 +329,18 @@ class IUnifiedStorage(ABC):
                 gone += await self._delete_unless_touched(record)
         return gone
 
-    async def _delete_unless_touched(self, record: Record) -> bool:
-        try:
-            return await self.delete(
-                record["id"], type=record["type"], cascade=True, expected_version=record["version"]
-            )
-        except StorageConflictError as error:
-            if error.retryable:
-                raise
-            return False
+    async def _delete_unless_touched(self, listed: Record) -> bool:
+        """Delete one record with what is grouped under it, unless it was changed or made anew since it was listed."""
+        id, kind = listed["id"], listed["type"]
+
+        async def delete(tx: IUnifiedStorage) -> bool:
+            found = await tx.list({"id": id, "type": kind}, with_data=False)
+            # One that was made anew has the version 1 again, but no old time.
+            if not found or any(found[0][name] != listed[name] for name in ("version", "updated_at")):
+                return False
+            return await tx.delete(id, type=kind, cascade=True)
+
+        return await self.atomically(delete)
 
     @abstractmethod
     async def purge_expired(self) -> int:

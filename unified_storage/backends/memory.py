@@ -168,6 +168,9 @@ class _MemoryVerbs(IUnifiedStorage):
         drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
         return await self._run(lambda tables: tables.restore(drafts, restored))
 
+    async def _delete_unless_touched(self, listed: Record) -> bool:
+        return await self._run(lambda tables: tables.delete_untouched(listed))
+
     async def purge_expired(self) -> int:
         return await self._run(lambda tables: tables.purge_expired())
 

@@ -170,6 +170,14 @@ class MemoryTables:
             self._drop(gone.key)
         return True
 
+    def delete_untouched(self, listed: Mapping[str, Any]) -> bool:
+        """Delete a record with what is grouped under it, unless it was changed or made anew since it was listed."""
+        row = self._living((listed["id"], listed["type"]))
+        # One that was made anew has the version 1 again, but no old time.
+        if row is None or (row.version, moment(row.stamps.updated_at)) != (listed["version"], listed["updated_at"]):
+            return False
+        return self.delete(*row.key, True, None)
+
     def walk(self, condition: Condition, start: Key = ("", "")) -> Iterator[Row]:
         """Living, visible, matching rows by ``(id, type)``, those behind *start*."""
         for key in self._keys(condition, start):

@@ -13,6 +13,7 @@ from unified_storage.backends.redis.store import Store
 from unified_storage.errors import StorageValidationError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, is_system, later, updated_record
+from unified_storage.times import moment
 
 GROUPED_BY = {"session": "g:s", "thread": "g:t"}
 """The set that knows what is grouped under a record of these types."""
@@ -115,6 +116,21 @@ async def delete(
             buffer.drop(key)
     buffer.drop(row.key)
     return True
+
+
+async def delete_untouched(buffer: Buffer, listed: Record, partitions: Iterable[int] | None = None) -> bool:
+    """Remove a record with what is grouped under it, unless it was changed or made anew since it was listed."""
+    row = await untouched(buffer, listed)
+    return row is not None and await delete(buffer, row.id, row.type, True, row.version, partitions)
+
+
+async def untouched(buffer: Buffer, listed: Record) -> Row | None:
+    """The record as it was listed, if it still is."""
+    row = await buffer.living((listed["id"], listed["type"]))
+    # One that was made anew has the version 1 again, but no old time.
+    if row is None or (row.version, moment(row.updated_at)) != (listed["version"], listed["updated_at"]):
+        return None
+    return row
 
 
 async def delete_all(buffer: Buffer, ids: Sequence[str], kind: str | None, cascade: bool) -> int:

@@ -231,3 +231,6 @@ class RedisVerbs(IUnifiedStorage):
 
     async def _restored(self, drafts: Sequence[Draft], restored: Sequence[RestoredLog]) -> int:
         return await self._changed(lambda buffer: restore_all(buffer, drafts, restored))
+
+    async def _delete_unless_touched(self, listed: Record) -> bool:
+        return await self._changed(lambda buffer: records.delete_untouched(buffer, listed))

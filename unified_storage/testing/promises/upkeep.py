@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -94,6 +95,21 @@ class CleanupPromises(Harness):
         await timed.save(session("new"))
         assert await timed.cleanup_old_data(1) == 230
         assert ids(await timed.list()) == ["new"]
+
+    async def test_what_is_made_anew_during_a_clean_up_stays(self, timed: IUnifiedStorage, clock: ManualClock) -> None:
+        """It has the version 1 again, as when the clean-up listed it."""
+        names = [f"{n:02}" for n in range(40)]
+
+        async def make_anew() -> None:
+            for name in reversed(names):  # the clean-up comes from the other end
+                await timed.delete(name, type="session")
+                await timed.save(session(name, {"new": True}))
+
+        for _ in range(3):
+            await save_all(timed, [session(name) for name in names])
+            clock.advance(days=2)
+            await asyncio.gather(timed.cleanup_old_data(1), make_anew())
+            assert ids(await timed.list()) == names
 
     @pytest.mark.parametrize("days", [0, -1, 1.5, "7", True], ids=repr)
     async def test_days_that_are_none_are_refused(self, storage: IUnifiedStorage, days: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.engines import private_server, redis_client
 from tests.servers import Server
 from tests.unified_storage.redis.clients import COUNT, client_of, client_on
-from unified_storage import StorageConfigurationError, StoragePermissionError
+from unified_storage import StorageConfigurationError, StoragePermissionError, open_storage
 from unified_storage.backends.redis.settings import Address, Settings, settings_of
 from unified_storage.opening import parse_url
 
@@ -53,6 +53,24 @@ def test_a_url_names_the_server_and_who_we_are(url: str, start: tuple[str, int],
     found = settings(url)
     assert (found.start, found.driver) == ((Address(*start),), driver)
     assert found.is_secure == url.startswith("rediss")
+
+
+@pytest.mark.parametrize("url", ["redis://h/abc", "redis://h/-1", "redis://h/1/2", "redis://h?db=x", "redis://h?db=-1"])
+def test_a_database_is_a_number(url: str) -> None:
+    with pytest.raises(StorageConfigurationError, match=r"database|db"):
+        settings(url)
+
+
+@pytest.mark.parametrize("database", [99, 2**31 - 1, 2**70])
+async def test_a_database_that_the_server_does_not_have_is_a_fault_of_the_url(database: int) -> None:
+    with private_server("redis") as server:
+        server_url = server.url.rpartition("/")[0]
+        with pytest.raises(StorageConfigurationError, match="database") as refusal:
+            async with open_storage(f"{server_url}/{database}"):
+                pass
+        assert not refusal.value.retryable
+        async with open_storage(f"{server_url}/15") as storage:
+            assert await storage.count() == 0
 
 
 def test_a_cluster_url_names_some_of_its_nodes() -> None:

@@ -127,7 +127,7 @@ class Buffer:
     async def look_again(self, keys: Iterable[Key]) -> None:
         """Read the heads of several records in one go; in a transaction those read before must not have changed."""
         asked = [key for key in dict.fromkeys(keys) if key not in self.written]
-        for key, row in zip(asked, await self.store.rows(asked, with_data=False), strict=True):
+        for key, row in zip(asked, await self.store.heads(asked), strict=True):
             self.note(key, row)
 
     async def prepare_ids(self, ids: Iterable[str]) -> None:
@@ -166,10 +166,10 @@ class Buffer:
             self._rows[key] = row
         return row
 
-    def note_listed(self, row: Row, *, by_name: bool) -> None:
+    def note_listed(self, key: Key, stamp: Stamp, *, by_name: bool) -> None:
         """Remember that a listing showed a record; not what stood in it."""
-        if self._first_seen(row.key, row.stamp) != row.stamp and by_name:
-            raise changed_meanwhile(row.key)
+        if self._first_seen(key, stamp) != stamp and by_name:
+            raise changed_meanwhile(key)
 
     def _first_seen(self, key: Key, stamp: Stamp | None) -> Stamp | None:
         """The stamp with which a record was seen first; *stamp* where that is now."""

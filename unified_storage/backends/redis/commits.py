@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from unified_storage.backends.redis.client import Argument, RedisClient
-from unified_storage.backends.redis.errors import translated
+from unified_storage.backends.redis.errors import refused
 from unified_storage.backends.redis.partitions import Layout
 from unified_storage.backends.redis.scripts import COMMIT
-from unified_storage.errors import StorageError, StorageIntegrityError, StorageTimeoutError
+from unified_storage.errors import StorageError, StorageTimeoutError
 from unified_storage.transactions import to_the_end
 
 _MOST_TOGETHER = 32
@@ -169,8 +167,6 @@ def _parsed(reply: bytes) -> Reply:
             return [word, int(rest)]
         case b"changed":
             return [word, *rest.split(b"\0")]
-        case b"failed" if b"Bad data format" in rest:
-            raise StorageIntegrityError("a record is unreadable: its head or its keys are damaged")
         case b"failed":
-            raise translated(ResponseError(rest.decode("utf-8", "replace")))
+            raise refused(rest)
     return [word, rest]

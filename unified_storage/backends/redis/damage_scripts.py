@@ -10,21 +10,12 @@ from unified_storage.backends.redis.client import Script
 from unified_storage.backends.redis.scripts import LOGS, PARTITION, WRITING
 
 _SEEING = r"""
-local luatype = type
 local mends = take() == '1'
-
-local function is_head(head)
-  if luatype(head) ~= 'table' or #head ~= 8 then return false end
-  for field = 1, 8 do
-    if luatype(head[field]) ~= (field < 4 and 'number' or 'string') then return false end
-  end
-  return true
-end
 
 -- The head of a record; 'absent' where there is none, 'damaged' where nobody can read it.
 local function seen_head(kind, id)
   local record = record_key(kind, id)
-  local packed = redis.call('HGET', record, 'h')
+  local packed = redis.pcall('HGET', record, 'h')
   if not packed then return redis.call('EXISTS', record) == 1 and 'damaged' or 'absent' end
   local is_packed, head = pcall(cmsgpack.unpack, packed)
   return is_packed and is_head(head) and head or 'damaged'

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from unified_storage.errors import (
     StorageCapacityError,
+    StorageConfigurationError,
     StorageConnectionError,
     StorageError,
+    StorageIntegrityError,
     StoragePermissionError,
     StorageTimeoutError,
 )
@@ -17,6 +19,9 @@ _FORBIDDEN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _FORBIDDEN_TO_A_SCRIPT = "The user executing the script can't"
 """Redis 7.0 has no code for it."""
 _FULL = frozenset({"OOM", "MISCONF"})
+_NO_SUCH_DATABASE = "DB index is out of range"
+_DAMAGED = "DAMAGED"
+"""Of our own scripts."""
 COMES_BACK = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT"})
 """Codes of answers that say "not executed, not now": the same command is worth sending again."""
 
@@ -66,6 +71,11 @@ def translated(error: Exception) -> StorageError:
     return _answer_translated(error)
 
 
+def refused(said: bytes) -> StorageError:
+    """Our error for what a script was refused, or refused itself, as it tells it."""
+    return translated(ResponseError(said.decode("utf-8", "replace")))
+
+
 def outcome_unknown(error: Lost) -> StorageConnectionError:
     """For what writes: nobody can say whether it was done, so it is not sent again."""
     return StorageConnectionError(
@@ -87,8 +97,15 @@ def _answer_translated(error: Exception) -> StorageError:
     # Redis repeats the arguments of an unknown command, and with them what somebody wanted to store.
     said = str(error).partition(", with args beginning with")[0].removeprefix(f"{code} ")
     message, details = f"Redis: {code} {said}" if code else f"Redis: {said}", {"code": code} if code else {}
+    if code == _DAMAGED:
+        kind, id, _ = said.split("\t", 2)
+        return StorageIntegrityError(
+            f"record {id!r} of type {kind!r} is unreadable: its head is damaged", details={"id": id, "type": kind}
+        )
     if _is_forbidden(error, code):
         return StoragePermissionError(message, details=details, cause=error)
+    if _NO_SUCH_DATABASE in said:
+        return StorageConfigurationError(f"{message}: the server has fewer databases", details=details, cause=error)
     if code in _FULL:
         return StorageCapacityError(message, details=details, cause=error)
     if code == "BUSY" or isinstance(error, TimeoutError):

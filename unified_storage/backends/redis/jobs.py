@@ -12,8 +12,7 @@ from unified_storage.logs import LogName, StoredEntry
 from unified_storage.placing import Append
 from unified_storage.record import Draft
 
-NEVER = "inf"
-"""A number above all that entries have."""
+_REMOVING = frozenset({"drop", "pop"})
 
 
 @dataclass(slots=True)
@@ -27,7 +26,7 @@ class Job:
 
     def arguments(self) -> list[Argument]:
         """The arguments in the order in which the script takes them, their number first."""
-        flat: list[Argument] = [0, "" if self.generation is None else self.generation]
+        flat: list[Argument] = [0, "" if self.generation is None else self.generation, int(self.grows)]
         for parts in (self.checks, self.changes):
             flat.append(len(parts))
             for part in parts:
@@ -35,7 +34,16 @@ class Job:
         flat[0] = len(flat) - 1
         return flat
 
+    @property
+    def grows(self) -> bool:
+        """Whether it may need more memory: what only removes is done on a full server too."""
+        return any(change[0] not in _REMOVING for change in self.changes)
+
     # -- checks --------------------------------------------------------------------------------------------------
+
+    def check_readable(self, key: Key) -> None:
+        """The record is not damaged, if it is there: none of the changes would get stuck in the middle of the job."""
+        self.checks.append((key[1], key[0], "*", "", ""))
 
     def check(self, key: Key, stamp: Stamp | None) -> None:
         """The record is the one that was read, in this version; with None, there is none."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
+from unified_storage.backends.redis.client import Script
 from unified_storage.backends.redis.courses import BY_ID, Candidate, Course
 from unified_storage.backends.redis.partitions import ABOVE, time_text
 from unified_storage.backends.redis.rows import Key
-from unified_storage.backends.redis.scripts import COUNT
+from unified_storage.backends.redis.scripts import COUNT, COUNT_ON
 from unified_storage.backends.redis.selection import (
     Option,
     Part,
@@ -20,7 +22,7 @@ from unified_storage.backends.redis.selection import (
     pinned_types,
     ranges,
 )
-from unified_storage.backends.redis.store import Store
+from unified_storage.backends.redis.store import Command, Store
 from unified_storage.backends.redis.streams import Downwards, Lacking, Range, Ready, Stream, Upwards
 from unified_storage.backends.redis.walks import Filter, Walk
 from unified_storage.cursors import Cursor
@@ -31,6 +33,8 @@ from unified_storage.record import is_system
 _FEW = 10_000
 """Up to so many candidates are sorted here; beyond, a walk goes through all records in order."""
 _ASKED_AT_ONCE = 1000
+_MOST_EXPIRED = 2000
+"""So many that nobody has purged are left out of a count one by one; beside more the living ones are looked at."""
 _ANY_TYPE = "\x7f"
 """Above every type."""
 
@@ -200,11 +204,15 @@ class _Planner:
     async def _by_place(self, keys: list[Key]) -> list[Candidate]:
         found: list[Candidate] = []
         with_data = self._course.order.path[0] == "data"
-        for start in range(0, len(keys), _ASKED_AT_ONCE):
-            for row in await self._store.rows(keys[start : start + _ASKED_AT_ONCE], with_data=with_data):
-                if row is not None:
-                    place = self._course.place(row.handed_out(with_data))
-                    found.append(self._course.candidate(place, row.id.encode(), row.type))
+        start = 0
+        while start < len(keys):
+            asked = keys[start : start + _ASKED_AT_ONCE]
+            rows = await self._store.some_rows(asked, with_data=with_data)
+            asked = [*takewhile(rows.__contains__, asked)]
+            start += len(asked)
+            for row in filter(None, map(rows.get, asked)):
+                place = self._course.place(row.handed_out(with_data))
+                found.append(self._course.candidate(place, row.id.encode(), row.type))
         return found
 
     async def of_ids(self, ids: list[str], kinds: Sequence[str] | None) -> Plan:
@@ -260,10 +268,18 @@ def _counted(store: Store, condition: Condition, kind: str) -> Part | None:
 
 
 async def _members(store: Store, parts: Sequence[tuple[str, Part]]) -> int:
-    now = time_text(store.now())
-    commands = [
-        store.reading(COUNT, part.partition, each.set_name, part.lower, part.upper, now, part.before, kind)
-        for kind, each in parts
-        for part in ranges(store.layout, (each,), kind)
-    ]
-    return sum(await store.ask(commands))
+    now, total = time_text(store.now()), 0
+
+    def counting(script: Script, part: Range, name: str, lower: bytes, most: int) -> Command:
+        return store.reading(script, part.partition, name, lower, part.upper, now, part.before, part.type, most)
+
+    left = [(part, each.set_name) for kind, each in parts for part in ranges(store.layout, (each,), kind)]
+    answers = await store.ask([counting(COUNT, part, name, part.lower, _MOST_EXPIRED) for part, name in left])
+    while left:
+        total += sum(count for count, _ in answers)
+        further = [(*each, lower) for each, (_, lower) in zip(left, answers, strict=True) if lower is not None]
+        answers = await store.ask(
+            [counting(COUNT_ON, part, name, lower, _ASKED_AT_ONCE) for part, name, lower in further]
+        )
+        left = [(part, name) for part, name, _ in further]
+    return total

@@ -9,7 +9,7 @@ from typing import Any
 
 from unified_storage.backends.redis.client import RedisClient
 from unified_storage.backends.redis.partitions import Layout, escaped
-from unified_storage.backends.redis.rows import HEAD, WHOLE, Row, row_of
+from unified_storage.backends.redis.rows import BYTES_AT_ONCE, HEAD, WHOLE, Row, row_of
 from unified_storage.backends.redis.scripts import ADD_PATHS, FILL, FILLED, RECORDS
 from unified_storage.backends.redis.together import together
 from unified_storage.errors import StorageConfigurationError, StorageIntegrityError
@@ -117,33 +117,35 @@ async def _fill(client: RedisClient, layout: Layout, partition: int, kind: str, 
     while True:
         command = ("ZRANGE", ids_key, place, "+", "BYLEX", "LIMIT", 0, _FILL_AT_ONCE)
         (ids,) = await client.ask([command], timeout=timeout)
-        keys = await _keys(client, script_keys, kind, path, ids, timeout)
+        looked_at, keys = await _keys(client, script_keys, kind, path, ids, timeout)
         if keys:
             arguments = [kind, _written(path), len(keys), *(part for each in keys for part in each)]
             await client.run(FILL, script_keys, arguments, timeout=timeout)
-        if len(ids) < _FILL_AT_ONCE:
+        if looked_at == len(ids) < _FILL_AT_ONCE:
             break
-        place = b"(" + ids[-1]
+        place = b"(" + ids[looked_at - 1]
     field_name = kind.encode() + b" " + _written(path)
     await client.run(FILLED, script_keys, [field_name], timeout=timeout)
 
 
 async def _keys(
     client: RedisClient, script_keys: Sequence[str], kind: str, path: Path, ids: Sequence[bytes], timeout: float
-) -> list[tuple[bytes, int, int, bytes]]:
-    """Id, incarnation, version when written, and key of those records that have a value at *path*."""
+) -> tuple[int, list[tuple[bytes, int, int, bytes]]]:
+    """How many of the first *ids* were looked at; id, incarnation, version when written, and key of those of them
+    that have a value at *path*."""
     if not ids:
-        return []
+        return 0, []
     with_data = path[0] == "data"
-    asked = [int(with_data), *(part for id in ids for part in (kind, id))]
+    asked = [int(with_data), 1, BYTES_AT_ONCE, *(part for id in ids for part in (kind, id))]
     found = await client.read_script(RECORDS, script_keys, asked, timeout=timeout)
     width = len(WHOLE if with_data else HEAD)
     keys = []
-    for place, id in enumerate(ids):
+    looked_at = len(found) // width
+    for place, id in enumerate(ids[:looked_at]):
         key, row = _key((id.decode(), kind), found[place * width : (place + 1) * width], path)
         if key is not None and row is not None:
             keys.append((id, row.incarnation, row.written, escaped(key)))
-    return keys
+    return looked_at, keys
 
 
 def _key(record: tuple[str, str], stored: Sequence[bytes | None], path: Path) -> tuple[bytes | None, Row | None]:

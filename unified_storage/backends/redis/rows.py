@@ -26,6 +26,8 @@ Stamp = tuple[int, int, int]
 _head = msgspec.msgpack.Decoder(tuple[int, int, int, str, str, str, str, str])
 HEAD = ("h", "m")
 WHOLE = ("h", "m", "d")
+BYTES_AT_ONCE = 4 << 20
+"""Of documents that one script reads, unless a single one is larger: while it does, all others wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,31 @@ local base = string.sub(KEYS[1], 1, -5)
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
 
+local luatype = type
+
 local function record_key(type, id) return base .. 'r:' .. type .. ':' .. id end
 
 -- A head: 1 incarnation, 2 version, 3 version when it was written, 4 created, 5 updated, 6 expires or '',
 -- 7 session_id or '', 8 thread_id or ''.
-local function head_of(type, id)
-  local packed = redis.call('HGET', record_key(type, id), 'h')
-  return packed and cmsgpack.unpack(packed)
+local function is_head(head)
+  if luatype(head) ~= 'table' or #head ~= 8 then return false end
+  for field = 1, 8 do
+    if luatype(head[field]) ~= (field < 4 and 'number' or 'string') then return false end
+  end
+  return true
 end
+
+-- The head of a record, false where there is none; an error that names the record where nobody can read it.
+local function head_of(type, id)
+  local packed = redis.pcall('HGET', record_key(type, id), 'h')
+  if not packed then return false end
+  local is_packed, head = pcall(cmsgpack.unpack, packed)
+  if not (is_packed and is_head(head)) then error({ err = 'DAMAGED ' .. type .. '\t' .. id .. '\t' }) end
+  return head
+end
+
+-- What a call that failed was refused for.
+local function said_by(trouble) return luatype(trouble) == 'table' and trouble.err or tostring(trouble) end
 
 local function lives(head, now) return head and (head[6] == '' or head[6] > now) end
 """
@@ -131,10 +148,11 @@ local function parts_of(entry)
   return string.sub(entry, 1, created - 2), string.sub(entry, created, key - 2), string.sub(entry, key, body - 1)
 end
 
+-- An entry that cannot be read has no key: a script that failed here would have done half of its work.
 local function forget_keys(log, entries)
   for _, entry in ipairs(entries) do
-    local _, _, key = parts_of(entry)
-    if key ~= '' then redis.call('HDEL', base .. 'k:' .. log, key) end
+    local is_entry, _, _, key = pcall(parts_of, entry)
+    if is_entry and key ~= '' then redis.call('HDEL', base .. 'k:' .. log, key) end
   end
 end
 
@@ -160,6 +178,11 @@ end
 """
 
 _APPEND = r"""
+local function time_of(log, seq)
+  local _, created = parts_of(redis.call('ZRANGE', base .. 'e:' .. log, seq, seq, 'BYSCORE')[1])
+  return created
+end
+
 -- What each of the drafts does, before anything is written: its number, what is new, what is replaced. To a log that
 -- is rewritten no key is known.
 local function placed(log, last, count, on_duplicate, rewrites)
@@ -184,7 +207,7 @@ local function placed(log, last, count, on_duplicate, rewrites)
       fresh[#fresh + 1] = draft
     elseif on_duplicate == 'replace' then
       local earlier = seq > last and fresh[seq - last] or replaced[seq]
-      if earlier and draft.created == '' then draft.created = earlier.created end
+      if draft.created == '' then draft.created = earlier and earlier.created or time_of(log, seq) end
       draft.seq = seq
       if seq > last then fresh[seq - last] = draft else replaced[seq] = draft end
     end
@@ -195,13 +218,8 @@ local function placed(log, last, count, on_duplicate, rewrites)
 end
 
 local function replace(log, seq, draft)
-  local created = draft.created
-  if created == '' then
-    local _
-    _, created = parts_of(redis.call('ZRANGE', base .. 'e:' .. log, seq, seq, 'BYSCORE')[1])
-  end
   redis.call('ZREMRANGEBYSCORE', base .. 'e:' .. log, seq, seq)
-  add(log, seq, created, draft.key, draft.body)
+  add(log, seq, draft.created, draft.key, draft.body)
 end
 
 local function drop_oldest(log, count)
@@ -309,21 +327,28 @@ local changes = {
   save = save, append = append, pop = pop, put = put, touch = touch_known, drop = drop_known, log = change_log,
 }
 
--- A check: '' means that nothing must be there, or that anything may be.
+-- A check: '' means that nothing must be there, or that anything may be; '*' that it only must be readable.
 local function holds(type, id, incarnation, version, written)
   local head = head_of(type, id)
+  if incarnation == '*' then return true end
   if incarnation == '' then return not head end
   return head and head[1] == tonumber(incarnation)
     and (version == '' or head[2] == tonumber(version)) and (written == '' or head[3] == tonumber(written))
 end
 
+-- A server that takes no writes says so of the first one, and of none behind it. The first that a job does may be one
+-- that a full server takes, such as a removal: so this one, of a key that is never there, asks for all of them.
+local refusal = redis.pcall('ZADD', KEYS[2], 'XX', 0, '')
+local refuses = luatype(refusal) == 'table' and refusal.err
+
 local function carry_out()
-  local generation = take()
+  local generation, grows = take(), take() == '1'
   if generation ~= '' and generation ~= (redis.call('HGET', KEYS[1], 'generation') or '0') then return { 'paths' } end
   for _ = 1, tonumber(take()) do
     local type, id, incarnation, version, written = take(), take(), take(), take(), take()
     if not holds(type, id, incarnation, version, written) then return { 'changed', type, id } end
   end
+  if grows and refuses then return { 'failed', refuses } end
   local reply
   for _ = 1, tonumber(take()) do reply = changes[take()]() end
   return reply
@@ -335,7 +360,7 @@ for n = 1, tonumber(take()) do
   local stop = 1 + at + tonumber(ARGV[at + 1])
   at = at + 1
   local fine, reply = pcall(carry_out)
-  if not fine then reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) } end
+  if not fine then reply = { 'failed', said_by(reply) } end
   replies[n] = table.concat(reply, '\0')
   at = stop
 end
@@ -343,23 +368,28 @@ return replies
 """
 
 COMMIT = Script(PARTITION + WRITING + LOGS + _APPEND + _COMMIT)
-"""``ARGV``: how many jobs; for each how many arguments it has, the generation of the list of paths or '', checks and
-changes (see ``jobs``). All of a job happens, or nothing. A reply for each: a word, and what belongs to it, with NUL
-between."""
+"""``ARGV``: how many jobs; for each how many arguments it has, the generation of the list of paths or '', whether it
+may need more memory, checks and changes (see ``jobs``). All of a job happens, or nothing. A reply for each: a word, and
+what belongs to it, with NUL between."""
 
 PURGE = Script(
     PARTITION
     + WRITING
     + r"""
-local gone = redis.call('ZRANGE', base .. 'exp', '-', '[' .. take() .. '\255', 'BYLEX', 'LIMIT', 0, take())
-for _, member in ipairs(gone) do
+local first, now, limit = take(), take(), tonumber(take())
+local over = redis.call('ZRANGE', base .. 'exp', first, '[' .. now .. '\255', 'BYLEX', 'LIMIT', 0, limit)
+local went, damage = 0, false
+for _, member in ipairs(over) do
   local colon = string.find(member, ':', 19, true)
-  drop(string.sub(member, 19, colon - 1), string.sub(member, colon + 1))
+  local is_gone, trouble = pcall(drop, string.sub(member, 19, colon - 1), string.sub(member, colon + 1))
+  if is_gone then went = went + 1 else damage = damage or said_by(trouble) end
 end
-return #gone
+return { #over == limit and over[limit] or '', went, damage }
 """
 )
-"""``ARGV``: now, how many at most. Removes records whose time is over; how many went."""
+"""``ARGV``: a bound to begin at, now, how many at most. Removes records whose time is over.
+
+The member to go on behind ('' at the end), how many went, and of those that could not the first one's error."""
 
 ADD_PATHS = Script(
     PARTITION
@@ -430,33 +460,54 @@ return found
 RECORDS = Script(
     PARTITION
     + r"""
-local with_data = take() == '1'
-local found = {}
-for n = 2, #ARGV, 2 do
-  local record = record_key(ARGV[n], ARGV[n + 1])
+local with_data, least, most = take() == '1', tonumber(take()), tonumber(take())
+local found, bytes = {}, 0
+for n = 1, (#ARGV - 3) / 2 do
+  local record = record_key(take(), take())
   local fields = with_data and redis.call('HMGET', record, 'h', 'm', 'd') or redis.call('HMGET', record, 'h', 'm')
+  bytes = bytes + #(fields[3] or '')
+  if n > least and bytes > most then break end
   for _, field in ipairs(fields) do found[#found + 1] = field end
 end
 return found
 """
 )
-"""``ARGV``: whether with data, then a type and an id each. Head, metadata (and data) of each, one after the other."""
+"""``ARGV``: whether with data, of how many at least, how many bytes of it at most, then a type and an id each.
+
+Head, metadata (and data) of each, one after the other; with data it ends before the one that would be too much."""
 
 COUNT = Script(
     PARTITION
     + r"""
 local set, first, last, now, before, type = base .. take(), take(), take(), take(), take(), take()
-local count = redis.call('ZLEXCOUNT', set, first, last)
+local most = tonumber(take())
+local count, over = redis.call('ZLEXCOUNT', set, first, last), '[' .. now .. '\255'
 -- What has expired still stands there until it is purged.
-for _, member in ipairs(redis.call('ZRANGE', base .. 'exp', '-', '[' .. now .. '\255', 'BYLEX')) do
+if count == 0 or redis.call('ZLEXCOUNT', base .. 'exp', '-', over) > most then return { 0, count > 0 and first } end
+for _, member in ipairs(redis.call('ZRANGE', base .. 'exp', '-', over, 'BYLEX')) do
   local colon = string.find(member, ':', 19, true)
   if string.sub(member, 19, colon - 1) == type and redis.call('ZSCORE', set, before .. string.sub(member, colon + 1))
   then count = count - 1 end
 end
-return count
+return { count, false }
 """
 )
-"""``ARGV``: a set of one type, two bounds, now, what stands before the id in its members, the type. Living ones."""
+"""``ARGV``: a set of one type, two bounds, now, what stands before the id in its members, the type, how many that have
+expired are looked through at most. How many are living, or 0 and a bound from which to count with ``COUNT_ON``."""
+
+COUNT_ON = Script(
+    PARTITION
+    + r"""
+local set, first, last, now, before, type = base .. take(), take(), take(), take(), take(), take()
+local limit, count = tonumber(take()), 0
+local members = redis.call('ZRANGE', set, first, last, 'BYLEX', 'LIMIT', 0, limit)
+for _, member in ipairs(members) do
+  if lives(head_of(type, string.sub(member, #before + 1)), now) then count = count + 1 end
+end
+return { count, #members == limit and '(' .. members[limit] }
+"""
+)
+"""``ARGV``: as ``COUNT``, but how many are looked at. How many of them are living, and the bound to go on from."""
 
 LACKING = Script(
     PARTITION

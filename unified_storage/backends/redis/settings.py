@@ -15,6 +15,7 @@ from unified_storage.opening import StorageURL, number_option
 _PORT = 6379
 _ESCAPE = "in a user name or password write : / @ ? as %3A %2F %40 %3F"
 """Instead of what was written, which may be the half of a password."""
+_DATABASES = range(1 << 31)
 _PLAIN = (
     *("username", "password", "credential_provider", "client_name", "db"),
     *("socket_keepalive", "socket_keepalive_options", "socket_read_size"),
@@ -75,6 +76,8 @@ def settings_of(url: StorageURL, options: dict[str, Any]) -> Settings:
     secure = _taken(options, _SECURE)
     if secure and not is_secure:
         raise StorageConfigurationError(f"{next(iter(secure))} is for rediss://, not for {url.scheme}://")
+    if driver.get("db", 0) not in _DATABASES:
+        raise StorageConfigurationError(f"a Redis database is numbered from 0 on: {driver['db']} is none")
     if is_cluster and driver.get("db", 0) != 0:
         raise StorageConfigurationError("a Redis cluster has database 0 alone")
     _check_protocol(options)

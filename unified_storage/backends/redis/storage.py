@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from unified_storage.arguments import check_count, check_expected, check_version, checked_kind, days_ago
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer
-from unified_storage.backends.redis.client import RedisClient, opened_client
+from unified_storage.backends.redis.client import Argument, RedisClient, opened_client
+from unified_storage.backends.redis.errors import refused
 from unified_storage.backends.redis.examining import Examination
 from unified_storage.backends.redis.jobs import Job
 from unified_storage.backends.redis.partitions import Layout, key_prefix, time_text
@@ -34,7 +35,7 @@ from unified_storage.errors import (
 )
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
-from unified_storage.interface import Entries, Entry, Filters, Findings, Ids, Indexed, Seqs, TransactionCall
+from unified_storage.interface import Entries, Entry, Filters, Findings, Ids, Indexed, Record, Seqs, TransactionCall
 from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
 from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch_option
 from unified_storage.ordering import Order
@@ -203,6 +204,8 @@ class RedisStorage(RedisVerbs):
 
         def job() -> Job:
             made = store.job(partition)
+            for key in {draft.key for draft in drafts}:
+                made.check_readable(key)
             for draft in drafts:
                 made.save(draft, store.index_keys(draft), now)
             return made
@@ -219,23 +222,23 @@ class RedisStorage(RedisVerbs):
         checked_id(id)
         check_expected(expected_version)
         kind = checked_kind(type)
-        await self._delete_grouped_elsewhere(id, kind, expected_version)
+        owner = await self._looked(lambda buffer: records.found(buffer, id, kind))
+        check_version(expected_version, owner.version if owner else 0, id)
+        await self._delete_grouped_elsewhere(owner)
         # What comes to another partition from now on stays, as if it had come afterwards.
         own = [self._store.layout.of(id)]
         return await self._changed(lambda buffer: records.delete(buffer, id, kind, True, expected_version, own))
 
-    async def _delete_grouped_elsewhere(self, id: str, kind: str | None, expected_version: int | None) -> None:
+    async def _delete_grouped_elsewhere(self, owner: Row | None) -> None:
         """Delete what is grouped under a record in other partitions than its own, one after the other.
 
         The record itself goes last, so that the whole can be repeated.
         """
-        owner = await self._looked(lambda buffer: records.found(buffer, id, kind))
-        check_version(expected_version, owner.version if owner else 0, id)
         if owner is None or owner.type not in records.GROUPED_BY:
             return
         partitions = range(self._store.layout.partitions)
         for partition in await records.stored_group(self._store, owner, partitions):
-            if partition != self._store.layout.of(id):
+            if partition != self._store.layout.of(owner.id):
                 await self._changed(lambda buffer: _drop_group(buffer, owner, partition))  # noqa: B023 (run at once)
 
     # -- logs ----------------------------------------------------------------------------------------------------
@@ -313,7 +316,7 @@ class RedisStorage(RedisVerbs):
 
     async def _living(self, keys: list[Key]) -> set[Key]:
         now = self._store.now()
-        rows = await self._store.rows(keys, with_data=False)
+        rows = await self._store.heads(keys)
         return {row.key for row in rows if row is not None and row.lives(now)}
 
     # -- together ------------------------------------------------------------------------------------------------
@@ -367,14 +370,24 @@ class RedisStorage(RedisVerbs):
             gone += sum(await together(map(self._delete_unless_touched, batch)))
         return gone
 
+    async def _delete_unless_touched(self, listed: Record) -> bool:
+        if self._store.layout.partitions == 1:
+            return await super()._delete_unless_touched(listed)
+        await self._delete_grouped_elsewhere(await self._looked(lambda buffer: records.untouched(buffer, listed)))
+        own = [self._store.layout.of(listed["id"])]
+        return await self._changed(lambda buffer: records.delete_untouched(buffer, listed, own))
+
     async def purge_expired(self) -> int:
-        store, gone = await self._ready(), 0
+        store, gone, damage = await self._ready(), 0, b""
         for partition in range(store.layout.partitions):
-            purged = _PURGED_AT_ONCE
-            while purged == _PURGED_AT_ONCE:
-                keys, now = store.layout.script_keys(partition), time_text(store.now())
-                purged = await store.client.run(PURGE, keys, [now, _PURGED_AT_ONCE], timeout=store.timeout)
-                gone += purged
+            keys, first = store.layout.script_keys(partition), b"-"
+            while first:
+                asked: list[Argument] = [first, time_text(store.now()), _PURGED_AT_ONCE]
+                last, went, trouble = await store.client.run(PURGE, keys, asked, timeout=store.timeout)
+                first = b"(" + last if last else b""
+                gone, damage = gone + went, damage or trouble
+        if damage:  # the others are gone
+            raise refused(damage)
         return gone
 
     async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:

@@ -12,7 +12,7 @@ from unified_storage.backends.redis.commits import Commits
 from unified_storage.backends.redis.jobs import Job
 from unified_storage.backends.redis.partitions import Layout
 from unified_storage.backends.redis.paths import Paths, read_paths
-from unified_storage.backends.redis.rows import HEAD, WHOLE, Key, Row, packed_index_keys, row_of
+from unified_storage.backends.redis.rows import BYTES_AT_ONCE, HEAD, WHOLE, Key, Row, packed_index_keys, row_of
 from unified_storage.backends.redis.scripts import OF_ID, RECORDS
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageTimeoutError
@@ -51,8 +51,13 @@ class Store:
         (stored,) = await self.ask([("HMGET", self.layout.record(*key), *fields)])
         return row_of(key, stored)
 
-    async def rows(self, keys: Sequence[Key], *, with_data: bool) -> list[Row | None]:
-        """Stored records in the order of *keys*."""
+    async def heads(self, keys: Sequence[Key]) -> list[Row | None]:
+        """Stored records in the order of *keys*, without their documents."""
+        found = await self.some_rows(keys, with_data=False)
+        return [found[key] for key in keys]
+
+    async def some_rows(self, keys: Sequence[Key], *, with_data: bool) -> dict[Key, Row | None]:
+        """Stored records, the first of *keys* among them: of documents so many as are some megabytes, else all."""
         by_partition: dict[int, list[Key]] = {}
         for key in keys:
             by_partition.setdefault(self.layout.of(key[0]), []).append(key)
@@ -61,19 +66,24 @@ class Store:
             for partition, wanted in by_partition.items()
             for place in range(0, len(wanted), _RECORDS_AT_ONCE)
         ]
+        most = BYTES_AT_ONCE // max(1, len(batches))
         answers = await self.ask(
             [
-                self.reading(RECORDS, partition, int(with_data), *(part for id, kind in batch for part in (kind, id)))
+                self.reading(
+                    RECORDS,
+                    partition,
+                    *(int(with_data), int(batch[0] == keys[0]), most),
+                    *(part for id, kind in batch for part in (kind, id)),
+                )
                 for partition, batch in batches
             ]
         )
         width = len(WHOLE if with_data else HEAD)
-        found = {
+        return {
             key: row_of(key, answer[place * width : (place + 1) * width])
             for (_, batch), answer in zip(batches, answers, strict=True)
-            for place, key in enumerate(batch)
+            for place, key in enumerate(batch[: len(answer) // width])
         }
-        return [found[key] for key in keys]
 
     async def rows_of(self, id: str, *, with_data: bool) -> list[Row]:
         """The stored records of an id, of whatever type, by type."""

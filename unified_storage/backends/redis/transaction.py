@@ -131,8 +131,8 @@ class _Seen:
     async def next(self, count: int) -> list[Found]:
         found = await self._walk.next(count)
         for each in found:
-            if each.row.key not in self._buffer.written:
-                self._buffer.note_listed(each.row, by_name=self._by_name)
+            if each.key not in self._buffer.written:
+                self._buffer.note_listed(each.key, each.stamp, by_name=self._by_name)
         return found
 
     async def _written(self) -> list[Found]:
@@ -144,5 +144,5 @@ class _Seen:
             if row is None or not row.lives(now) or (record := wanted.record(row)) is None:
                 continue
             place = self._course.place(row.handed_out(row.data is not None))
-            found.append(Found(self._course.candidate(place, row.id.encode(), row.type), row, record))
+            found.append(Found(self._course.candidate(place, row.id.encode(), row.type), row.stamp, record))
         return sorted(found, key=lambda each: each.candidate.spot)

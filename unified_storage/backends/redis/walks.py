@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from unified_storage.backends.redis.courses import Candidate, Spot
-from unified_storage.backends.redis.rows import Key, Row
+from unified_storage.backends.redis.rows import Key, Row, Stamp
 from unified_storage.backends.redis.store import Store
 from unified_storage.backends.redis.streams import Stream
 from unified_storage.filters import And, Condition, Not, Or, Test, matches, visible
@@ -16,7 +16,6 @@ from unified_storage.interface import Record
 
 _LOOKED_AT = 500
 _LOOKED_AT_WITH_DATA = 100
-"""Documents may be large: few of them are in memory beside those that are handed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +23,13 @@ class Found:
     """A record that matches, and where the walk came by it."""
 
     candidate: Candidate
-    row: Row
+    stamp: Stamp
     record: Record
     """Ours to hand out."""
+
+    @property
+    def key(self) -> Key:
+        return self.candidate.key
 
 
 def mentions_data(condition: Condition) -> bool:
@@ -82,7 +85,10 @@ class Walk:
         self.filter = wanted
         self._store = store
         self._segments = deque([[*streams] for streams in segments])
-        self._spare: deque[Found] = deque()
+        self._waiting: deque[Candidate] = deque()
+        """Come by, and not looked at yet."""
+        self._rows: dict[Key, Row | None] = {}
+        """Some of those, read."""
 
     async def next(self, count: int, without: Container[Key] = ()) -> list[Found]:
         """The next *count*; fewer only at the end.
@@ -91,26 +97,32 @@ class Walk:
             without: records that are left out unread.
         """
         found: list[Found] = []
-        while len(found) < count:
-            if not self._spare and not await self._look_further(count - len(found), without):
-                break
-            each = self._spare.popleft() if self._spare else None
-            if each is not None and each.row.key not in without:
-                found.append(each)
+        now = self._store.now()
+        while len(found) < count and (self._waiting or await self._go_further(count - len(found))):
+            candidate = self._waiting[0]
+            key = candidate.key
+            if key in without or not self.filter.may_show(key[1]):
+                self._waiting.popleft()
+                continue
+            if key not in self._rows:
+                await self._read(without)
+            self._waiting.popleft()
+            row = self._rows.pop(key)
+            if row is not None and row.lives(now) and (record := self.filter.record(row)) is not None:
+                found.append(Found(candidate, row.stamp, record))
         return found
 
-    async def _look_further(self, count: int, without: Container[Key]) -> bool:
-        """Look at some more candidates; whether there were any."""
+    async def _go_further(self, count: int) -> bool:
+        """Come by some more candidates; whether there were any."""
         most = _LOOKED_AT_WITH_DATA if self.filter.needs_data else _LOOKED_AT
-        asked = min(count, most) if self.filter.is_answered else most
-        candidates = await self._candidates(asked)
-        wanted = [each for each in candidates if each.key not in without and self.filter.may_show(each.key[1])]
-        rows = await self._store.rows([each.key for each in wanted], with_data=self.filter.needs_data)
-        now = self._store.now()
-        for candidate, row in zip(wanted, rows, strict=True):
-            if row is not None and row.lives(now) and (record := self.filter.record(row)) is not None:
-                self._spare.append(Found(candidate, row, record))
-        return bool(candidates)
+        self._waiting.extend(await self._candidates(min(count, most) if self.filter.is_answered else most))
+        return bool(self._waiting)
+
+    async def _read(self, without: Container[Key]) -> None:
+        """Read those that wait, or as many of them as may be held at once."""
+        unread = [each.key for each in self._waiting if each.key not in self._rows and each.key not in without]
+        wanted = [key for key in unread if self.filter.may_show(key[1])]
+        self._rows |= await self._store.some_rows(wanted, with_data=self.filter.needs_data)
 
     async def _candidates(self, count: int) -> list[Candidate]:
         """Up to *count* candidates in order; none at the end."""
@@ -174,7 +186,7 @@ class Overlaid:
         )
         found: list[Found] = []
         while len(found) < count:
-            while self._stored and self._stored[0].row.key in self._keys:
+            while self._stored and self._stored[0].key in self._keys:
                 self._stored.popleft()
             if not self._stored:
                 self._stored.extend(await self._walk.next(count - len(found), self._keys))

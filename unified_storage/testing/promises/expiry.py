@@ -51,6 +51,19 @@ class ExpiryPromises(Harness):
         assert await timed.get_by_session("s") == []
         assert await timed.get_by_thread("t") == []
 
+    async def test_of_two_types_with_one_id_the_living_one_is_counted(
+        self, timed: IUnifiedStorage, clock: ManualClock
+    ) -> None:
+        await timed.save(note("a", metadata={"status": "x"}, expires_at=SOON))
+        await timed.save(session("a", metadata={"status": "x"}))
+        clock.advance(minutes=2)
+        assert await timed.count() == 1
+        assert await timed.count({"type": "session"}) == 1
+        assert await timed.count({"type": "note"}) == 0
+        assert await timed.count({"type": {"$in": ["note", "session"]}}) == 1
+        assert await timed.count({"type": "session", "metadata.status": "x"}) == 1
+        assert await timed.count({"metadata.status": "x"}) == 1
+
     async def test_an_expired_record_cannot_be_changed(self, timed: IUnifiedStorage, clock: ManualClock) -> None:
         await _let_a_session_expire(timed, clock)
         assert await timed.update("s", {"expires_at": None}) is False

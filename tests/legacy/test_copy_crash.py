@@ -130,7 +130,7 @@ async def test_a_second_copy_into_the_same_target_is_refused_while_one_runs(tmp_
 
 
 async def _until_held(target: str) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         await asyncio.sleep(0.05)
         if Path(target.removeprefix("sqlite:///")).exists():
             async with open_storage(target) as storage:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class Cell:
     note: str = ""
     """Why there are no samples, or fewer."""
     seconds: float = 0.0
+    busy: float = 0.0
+    """Seconds of what was measured: the others went into preparing it and looking for what was written."""
 
     def as_json(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"unit": self.unit, "seconds": round(self.seconds, 2)}
@@ -58,6 +60,20 @@ def quartiles(samples: list[float]) -> tuple[float, float, float]:
     return round(low, 3), round(median, 3), round(high, 3)
 
 
+def times_the_work(cells: Mapping[str, Mapping[str, Any]], name: str, other: str) -> float | None:
+    """How many times the work of *other* a system does in one metric, above 1 is slower, whatever the unit.
+
+    Args:
+        cells: as JSON, by system.
+    Returns:
+        None where one of them has no figure.
+    """
+    mine, theirs = cells.get(name, {}).get("median"), cells.get(other, {}).get("median")
+    if not mine or not theirs:
+        return None
+    return float(mine / theirs if cells[name]["unit"] in LESS_IS_BETTER else theirs / mine)
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is done; a full run, or one of a few minutes."""
@@ -66,7 +82,7 @@ class Sizes:
     operations: int
     """Of one repetition; a slow system does fewer."""
     seconds: float
-    """For one system in one metric: slow ones get fewer repetitions, but one at least."""
+    """Of measuring one system in one metric: slow ones get fewer repetitions, but one at least."""
     is_full: bool
     scale: float = 1.0
 
@@ -74,13 +90,17 @@ class Sizes:
         return max(least, round(count * self.scale))
 
     @property
+    def kind(self) -> Literal["full", "quick"]:
+        return "full" if self.is_full else "quick"
+
+    @property
     def slice(self) -> float:
         """Seconds of one repetition."""
         return self.seconds / self.repetitions
 
 
-QUICK = Sizes(repetitions=7, operations=15, seconds=1.5, is_full=False)
-FULL = Sizes(repetitions=25, operations=30, seconds=12.0, is_full=True)
+QUICK = Sizes(repetitions=7, operations=15, seconds=2.0, is_full=False)
+FULL = Sizes(repetitions=25, operations=30, seconds=8.0, is_full=True)
 
 Repetition = Callable[[Any, Cell, int], Awaitable[float]]
 """Gives the sample of one repetition with a store, whose number it is told; notes in the cell what was lost."""
@@ -125,13 +145,13 @@ async def _repeated(metric: Metric, store: Any, cell: Cell, number: int, sizes: 
         return False
     took = time.perf_counter() - begun
     cell.seconds += took
-    is_used_up = cell.seconds + took > sizes.seconds * 1.5
+    is_used_up = cell.busy * (number + 2) / (number + 1) > sizes.seconds * 1.5 or cell.seconds > sizes.seconds * 5
     if number > 0 or is_used_up:
         cell.samples.append(sample)
     return not is_used_up
 
 
-async def latency(operations: Iterable[Callable[[], Awaitable[Any]]], seconds: float) -> float:
+async def latency(cell: Cell, operations: Iterable[Callable[[], Awaitable[Any]]], seconds: float) -> float:
     """The median of what operations take, in microseconds; stops after *seconds*, but not before the first is done."""
     taken: list[int] = []
     end = time.perf_counter_ns() + int(seconds * 1e9)
@@ -142,11 +162,17 @@ async def latency(operations: Iterable[Callable[[], Awaitable[Any]]], seconds: f
         taken.append(ended - begun)
         if ended > end:
             break
+    cell.busy += sum(taken) / 1e9
     return statistics.median(taken) / 1000
 
 
-async def rate(tasks: Iterable[Awaitable[int]]) -> float:
-    """Operations a second of tasks that run at once; each gives how many it did."""
+@contextmanager
+def stopwatch(cell: Cell) -> Iterator[Callable[[], float]]:
+    """What tells, after the block, how many seconds it took."""
     begun = time.perf_counter()
-    done = await asyncio.gather(*tasks)
-    return sum(done) / (time.perf_counter() - begun)
+    taken = [0.0]
+    try:
+        yield lambda: taken[0]
+    finally:
+        taken[0] = time.perf_counter() - begun
+        cell.busy += taken[0]

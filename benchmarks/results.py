@@ -84,7 +84,7 @@ def _empty(sizes: Sizes) -> dict[str, Any]:
         "machine": _machine(),
         "packages": _packages(),
         "sizes": {
-            "kind": "full" if sizes.is_full else "quick",
+            "kind": sizes.kind,
             "scale": sizes.scale,
             "repetitions": sizes.repetitions,
             "operations": sizes.operations,

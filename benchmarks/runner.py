@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 
-from benchmarks.engines import MissingEngine, engine_url, facts_of, leave_engines
+from benchmarks.durations import as_text
+from benchmarks.engines import MissingEngine, engine_url, facts_of
 from benchmarks.measuring import Sizes
 from benchmarks.places import drop_orphans
+from benchmarks.progress import BarProgress, PlainProgress
 from benchmarks.results import Results
 from benchmarks.stage import Stage
 from benchmarks.systems import names_of
@@ -59,10 +62,9 @@ def planned(engines: Sequence[str], systems: str, workloads: frozenset[str], siz
     return Plan(steps, missing)
 
 
-Told = Callable[[Step, str], None]
-
-
-async def carried_out(steps: Sequence[Step], sizes: Sizes, results: Results, tell: Told) -> None:
+async def carried_out(
+    steps: Sequence[Step], sizes: Sizes, results: Results, progress: PlainProgress | BarProgress
+) -> None:
     """Run what is not finished yet."""
     logging.disable(logging.WARNING)  # a peer's chatter would be measured, and drawn over the progress
     try:
@@ -71,19 +73,19 @@ async def carried_out(steps: Sequence[Step], sizes: Sizes, results: Results, tel
             results.content["engines"][engine] = asdict(await facts_of(engine, url))
         for step in steps:
             if results.has(step.name, step.systems):
-                tell(step, "finished before")
+                progress.finish(step.name, "finished before")
             else:
-                await _run(step, sizes, results, tell)
+                begun = time.perf_counter()
+                await _run(step, sizes, results, partial(progress.tell, step.name))
+                progress.finish(step.name, f"took {as_text(time.perf_counter() - begun)}")
     finally:
         logging.disable(logging.NOTSET)
-        leave_engines()
 
 
-async def _run(step: Step, sizes: Sizes, results: Results, tell: Told) -> None:
-    begun = time.perf_counter()
+async def _run(step: Step, sizes: Sizes, results: Results, say: Callable[[str], None]) -> None:
     spent: dict[str, float] = {}
     async with AsyncExitStack() as stack:
-        stage = Stage(step.engine, step.url, step.systems, sizes, lambda what: tell(step, what), stack, spent, {})
+        stage = Stage(step.engine, step.url, step.systems, sizes, say, stack, spent, {})
         gc.freeze()  # modules and tables: a collection before each repetition is quick then
         found = await step.part.run(stage)
     gc.unfreeze()
@@ -91,4 +93,3 @@ async def _run(step: Step, sizes: Sizes, results: Results, tell: Told) -> None:
         for name, cell in cells.items():
             spent[name] = spent.get(name, 0.0) + cell.seconds
     results.add(step.engine, step.part.name, step.systems, found, spent)
-    tell(step, f"done in {time.perf_counter() - begun:.0f} s")

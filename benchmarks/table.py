@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.measuring import LESS_IS_BETTER
+from benchmarks.goals import Finding
+from benchmarks.measuring import times_the_work
 
 SHOWN_UNITS = {"us": "µs", "per_s": "/s", "MiB": "MiB", "ms": "ms"}
 
@@ -29,6 +30,16 @@ def _table(engine: str, metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def goals_table(found: Iterable[Finding]) -> Table:
+    table = Table(title="goals")
+    for column in ("", "what", "engine", "wanted", "measured", ""):
+        table.add_column(column)
+    for finding in found:
+        held = {True: "held", False: "[red]missed[/red]", None: "not told"}[finding.held]
+        table.add_row(finding.goal, finding.what, finding.engine, finding.wanted, finding.measured, held)
+    return table
+
+
 def shown(cells: Mapping[str, Any], name: str) -> str:
     """One cell as text: its median, its ratio, and what was lost."""
     cell = cells.get(name)
@@ -37,7 +48,7 @@ def shown(cells: Mapping[str, Any], name: str) -> str:
     if "median" not in cell:
         return str(cell["note"]).partition(":")[0]
     text = number(cell["median"])
-    ratio = ratio_to(cells, name, "raw" if name.startswith("ours") else "ours") if name != "raw" else None
+    ratio = None if name == "raw" else times_the_work(cells, name, "raw" if name.startswith("ours") else "ours")
     if ratio is not None:
         text += f" ({ratio:.2g}x)" if ratio < 100 else f" ({ratio:,.0f}x)".replace(",", " ")
     if cell.get("lost"):
@@ -45,14 +56,6 @@ def shown(cells: Mapping[str, Any], name: str) -> str:
     if cell.get("errors"):
         text += f", {cell['errors']} errors"
     return text
-
-
-def ratio_to(cells: Mapping[str, Any], name: str, other: str) -> float | None:
-    """How many times the work of *other* it is: above 1 is slower, whatever the unit."""
-    ours, theirs = cells.get(name, {}).get("median"), cells.get(other, {}).get("median")
-    if not ours or not theirs:
-        return None
-    return float(ours / theirs if cells[name]["unit"] in LESS_IS_BETTER else theirs / ours)
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from benchmarks.system import Event, NotOffered, Session, System
+from benchmarks.system import Event, Session, System
 from benchmarks.systems import ENGINES
 from benchmarks.systems.ours import BATCH, opened
 from session_adapter import SessionStorageAdapter
@@ -46,7 +46,9 @@ class OurSessions(System):
         return (await self._sessions.page_sessions({"metadata.topic": topic}, limit=limit)).items
 
     async def import_all(self, sessions: Sequence[tuple[Session, Sequence[Event]]]) -> None:
-        raise NotOffered  # an import is the storage's `restore`, which `copy` calls
+        await self.grow([session for session, _ in sessions])
+        for session, events in sessions:
+            await self._sessions.events.append(session.id, [_event(event) for event in events])
 
     async def delete_all(self, ids: Sequence[str]) -> None:
         await self._sessions.batch_delete_sessions(ids)

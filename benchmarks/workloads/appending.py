@@ -45,7 +45,7 @@ def _appended(sizes: Sizes, length: int) -> Repetition:
 async def _to_long(sizes: Sizes, length: int, system: System, cell: Cell, number: int) -> float:
     id, start = _long(length), length + number * sizes.operations
     appends = (partial(system.append, id, event) for event in data.events(id, sizes.operations, start=start))
-    return await latency(appends, sizes.slice)
+    return await latency(cell, appends, sizes.slice)
 
 
 async def _to_fresh(sizes: Sizes, length: int, system: System, cell: Cell, number: int) -> float:
@@ -55,7 +55,7 @@ async def _to_fresh(sizes: Sizes, length: int, system: System, cell: Cell, numbe
         if length:
             await system.lengthen(session.id, data.events(session.id, length))
     return await latency(
-        (partial(system.append, session.id, data.event(session.id, length)) for session in fresh), sizes.slice
+        cell, (partial(system.append, session.id, data.event(session.id, length)) for session in fresh), sizes.slice
     )
 
 

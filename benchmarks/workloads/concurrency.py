@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks import data
-from benchmarks.measuring import Cell, Metric, Sizes
+from benchmarks.measuring import Cell, Metric, Sizes, stopwatch
 from benchmarks.stage import Found, Stage
 from benchmarks.system import Event, NotOffered, System
 from benchmarks.workloads import Part
@@ -97,8 +96,9 @@ class _Appends:
             id = sessions[task % self._sessions].id
             turns.append([(id, event) for event in data.events(id, each, start=task * each)])
         outcomes = {session.id: _Outcome() for session in sessions}
-        seconds = await _together(_appended(system, outcomes, turn) for turn in turns)
-        speed = sum(len(outcome.acknowledged) for outcome in outcomes.values()) / seconds
+        with stopwatch(cell) as seconds:
+            await _together(_appended(system, outcomes, turn) for turn in turns)
+        speed = sum(len(outcome.acknowledged) for outcome in outcomes.values()) / seconds()
         self._each[system] = max(1, min(MOST, int(speed * self._sizes.slice / self._tasks)))
         for id, outcome in outcomes.items():
             outcome.note_in(cell)
@@ -121,12 +121,13 @@ async def _updated(system: System, cell: Cell, number: int) -> float:
             name = f"key_{task}_{step}"
             await outcome.tell(name, partial(system.set_state, session.id, name, step))
 
-    seconds = await _together(updated(task) for task in range(SHARED_TASKS))
+    with stopwatch(cell) as seconds:
+        await _together(updated(task) for task in range(SHARED_TASKS))
     outcome.note_in(cell)
     state = await system.state(session.id)
     cell.checked += len(outcome.acknowledged)
     cell.lost += len(set(outcome.acknowledged) - set(state))
-    return len(outcome.acknowledged) / seconds
+    return len(outcome.acknowledged) / seconds()
 
 
 async def _look_for(system: System, cell: Cell, id: str, acknowledged: Sequence[str]) -> None:
@@ -140,8 +141,5 @@ async def _look_for(system: System, cell: Cell, id: str, acknowledged: Sequence[
     cell.gaps += sum(number != place for place, number in enumerate(numbers, start=1))
 
 
-async def _together(tasks: Iterable[Awaitable[None]]) -> float:
-    """Seconds that tasks took that ran at once."""
-    begun = time.perf_counter()
+async def _together(tasks: Iterable[Awaitable[None]]) -> None:
     await asyncio.wait_for(asyncio.gather(*tasks), LONGEST_SECONDS)
-    return time.perf_counter() - begun

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 from pathlib import Path
 
 from benchmarks import data
-from benchmarks.measuring import Cell, Metric, Sizes
+from benchmarks.measuring import Cell, Metric, Sizes, stopwatch
 from benchmarks.places import place_on
 from benchmarks.stage import Found, Stage
 from benchmarks.system import Session
@@ -28,20 +27,18 @@ async def _run(stage: Stage) -> Found:
     count = stage.sizes.scaled(2_000 if stage.sizes.is_full else 200, least=10)
     source = await asyncio.to_thread(_written, folder / "source", count)
 
-    async def looped(_store: object, _cell: Cell, number: int) -> float:
-        begun = time.perf_counter()
-        await asyncio.to_thread(_loop, source, folder / f"plain-{number}")
-        speed = count / (time.perf_counter() - begun)
+    async def looped(_store: object, cell: Cell, number: int) -> float:
+        with stopwatch(cell) as seconds:
+            await asyncio.to_thread(_loop, source, folder / f"plain-{number}")
         await asyncio.to_thread(shutil.rmtree, folder / f"plain-{number}")
-        return speed
+        return count / seconds()
 
     async def copied(_store: object, cell: Cell, number: int) -> float:
-        begun = time.perf_counter()
-        report = await copy_store(str(source), f"sqlite:///{folder}/copy-{number}.db")
-        speed = count / (time.perf_counter() - begun)
+        with stopwatch(cell) as seconds:
+            report = await copy_store(str(source), f"sqlite:///{folder}/copy-{number}.db")
         cell.checked += count
         cell.lost += count - report.ledger.verified
-        return speed
+        return count / seconds()
 
     name = f"copy of {counted(count)} session files"
     return await stage.measured(

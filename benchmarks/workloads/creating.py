@@ -30,15 +30,15 @@ async def _run(stage: Stage) -> Found:
             for session in data.sessions(there):
                 await system.append(session.id, data.event(session.id, 0))
 
-    async def created(system: System, _cell: Cell, number: int) -> float:
+    async def created(system: System, cell: Cell, number: int) -> float:
         if not system.stores_empty:
             raise NotOffered("a session begins with its first event")
         fresh = data.sessions(sizes.operations, "c", start=number * sizes.operations)
-        return await latency((partial(system.create, session) for session in fresh), sizes.slice)
+        return await latency(cell, (partial(system.create, session) for session in fresh), sizes.slice)
 
-    async def loaded(system: System, _cell: Cell, number: int) -> float:
+    async def loaded(system: System, cell: Cell, number: int) -> float:
         chosen = random.Random(number).choices(data.sessions(there), k=sizes.operations)
-        return await latency(_loads(system, [session.id for session in chosen]), sizes.slice)
+        return await latency(cell, _loads(system, [session.id for session in chosen]), sizes.slice)
 
     stores = await stage.stores(prepared)
     return await stage.measured(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from benchmarks import data
-from benchmarks.measuring import Cell, Metric, Sizes
+from benchmarks.measuring import Cell, Metric, Sizes, stopwatch
 from benchmarks.stage import Found, Stage
 from benchmarks.system import Event, Session, System
 from benchmarks.workloads import Part
@@ -42,9 +41,9 @@ class _Imports:
     async def brought_in(self, system: System, cell: Cell, number: int) -> float:
         start = self._next.get(system, 0)
         batch = _batch(start, TRIAL if number == 0 else self._fitting[system])
-        begun = time.perf_counter()
-        await system.import_all(batch)
-        speed = len(batch) / (time.perf_counter() - begun)
+        with stopwatch(cell) as seconds:
+            await system.import_all(batch)
+        speed = len(batch) / seconds()
         self._next[system] = start + len(batch)
         self._there.setdefault(system, []).extend(session.id for session, _ in batch)
         self._fitting[system] = max(1, min(self._most, int(speed * self._sizes.slice)))
@@ -61,9 +60,9 @@ class _Imports:
         if len(there) <= count:
             raise RuntimeError("nothing left to delete")
         gone, self._there[system] = there[:count], there[count:]
-        begun = time.perf_counter()
-        await system.delete_all(gone)
-        return count / (time.perf_counter() - begun)
+        with stopwatch(cell) as seconds:
+            await system.delete_all(gone)
+        return count / seconds()
 
     async def _look_for(self, system: System, cell: Cell, batch: Sequence[tuple[Session, Sequence[Event]]]) -> None:
         for session, events in (batch[0], batch[-1]):

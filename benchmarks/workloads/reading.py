@@ -41,6 +41,6 @@ def _reads(sizes: Sizes, length: int, count: int) -> Repetition:
     async def repeated(system: System, cell: Cell, number: int) -> float:
         if number == 0 and len(await system.last(id, count)) != count:
             raise AssertionError(f"not {count} events")
-        return await latency([partial(system.last, id, count)] * sizes.operations, sizes.slice)
+        return await latency(cell, [partial(system.last, id, count)] * sizes.operations, sizes.slice)
 
     return repeated

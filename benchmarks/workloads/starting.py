@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 
-from benchmarks.measuring import Cell, Metric, Sizes
+from benchmarks.measuring import Cell, Metric, Sizes, stopwatch
 from benchmarks.stage import Found, Stage
 from benchmarks.workloads import Part
 
@@ -27,11 +26,11 @@ async def _run(stage: Stage) -> Found:
     )
 
 
-async def _started(arguments: tuple[str, ...], _cell: Cell, _number: int) -> float:
+async def _started(arguments: tuple[str, ...], cell: Cell, _number: int) -> float:
     """Milliseconds from the start of a process to its end."""
-    begun = time.perf_counter()
     silent = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=silent, stderr=silent)
-    if await process.wait():
-        raise RuntimeError(f"exit code {process.returncode}")
-    return (time.perf_counter() - begun) * 1000
+    with stopwatch(cell) as seconds:
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=silent, stderr=silent)
+        if await process.wait():
+            raise RuntimeError(f"exit code {process.returncode}")
+    return seconds() * 1000

@@ -32,8 +32,8 @@ async def _run(stage: Stage) -> Found:
         await sessions.save_session(session.id, {"state": session.state})
     ids = [session.id for session in there]
 
-    async def got(_store: object, _cell: Cell, _number: int) -> float:
-        return await latency((partial(sessions.get_session, id) for id in ids), stage.sizes.slice)
+    async def got(_store: object, cell: Cell, _number: int) -> float:
+        return await latency(cell, (partial(sessions.get_session, id) for id in ids), stage.sizes.slice)
 
     async def got_in_a_thread(_store: object, _cell: Cell, _number: int) -> float:
         return await asyncio.to_thread(_sync_latency, store, ids)

@@ -1,0 +1,203 @@
+"""The goals, and whether a run held them: computed from its numbers alone.
+
+A finding is held, missed, or not told by this run, because a system or a size was not part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.measuring import times_the_work
+
+Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""The cells of a run by engine, metric and system."""
+OURS, SESSIONS, RAW = "ours", "ours (sessions)", "raw"
+ALCHEMY = {"sqlite": "openai-agents (sqlalchemy)", "postgresql": "openai-agents", "mysql": "openai-agents"}
+"""openai-agents on its SQLAlchemy session, engine by engine."""
+OWN, ONE, STATE = "64 tasks, own sessions", "16 tasks, one session", "16 tasks, keys of one state"
+IMPORT = "import of sessions with 10 events"
+ONE_TASK = r"load|append at .*|last 20 of .*|page by (user|metadata) among [\d ]+"
+LENGTHS = (0, 1_000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    goal: str
+    """P1, P2 ..."""
+    what: str
+    engine: str
+    wanted: str
+    measured: str
+    held: bool | None
+
+
+def findings(cells: Cells) -> list[Finding]:
+    """Every goal on every engine that was measured, in the order of the goals."""
+    found: list[Finding] = []
+    for check in (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p9, _p10, _p11, _p12, _start):
+        found += check(cells)
+    return found
+
+
+def work(cells: Cells, engine: str, metric: str, name: str, other: str) -> float | None:
+    return times_the_work(cells.get(engine, {}).get(metric, {}), name, other)
+
+
+def median(cells: Cells, engine: str, metric: str, name: str) -> float | None:
+    value = cells.get(engine, {}).get(metric, {}).get(name, {}).get("median")
+    return None if value is None else float(value)
+
+
+def _at_most(goal: str, what: str, engine: str, limit: float, measured: float | None, unit: str) -> Finding:
+    held = None if measured is None else measured <= limit
+    return Finding(goal, what, engine, f"at most {_figure(limit)}{unit}", _shown(measured, unit), held)
+
+
+def _at_least(goal: str, what: str, engine: str, limit: float, measured: float | None, unit: str) -> Finding:
+    held = None if measured is None else measured >= limit
+    return Finding(goal, what, engine, f"at least {_figure(limit)}{unit}", _shown(measured, unit), held)
+
+
+def _shown(measured: float | None, unit: str) -> str:
+    return "" if measured is None else f"{_figure(measured)}{unit}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
+
+
+def _one_task(cells: Cells, goal: str, name: str, limit: float) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        for metric in metrics:
+            if re.fullmatch(ONE_TASK, metric):
+                yield _at_most(goal, metric, engine, limit, work(cells, engine, metric, name, RAW), " x raw")
+
+
+def _p1(cells: Cells) -> Iterator[Finding]:
+    return _one_task(cells, "P1", OURS, 1.5)
+
+
+def _p2(cells: Cells) -> Iterator[Finding]:
+    return _one_task(cells, "P2", SESSIONS, 2.0)
+
+
+def _p3(cells: Cells) -> Iterator[Finding]:
+    for engine, limit in {"sqlite": 2.5, "postgresql": 3.0, "redis": 1.6, "mysql": 1.3}.items():
+        if OWN in cells.get(engine, {}):
+            yield _at_least("P3", OWN, engine, limit, work(cells, engine, OWN, RAW, OURS), " x raw")
+
+
+def _p4(cells: Cells) -> Iterator[Finding]:
+    for engine, limit in {"sqlite": 4.0, "postgresql": 3.0}.items():
+        if ONE in cells.get(engine, {}):
+            yield _at_least("P4", ONE, engine, limit, work(cells, engine, ONE, RAW, OURS), " x raw")
+    for engine, metrics in cells.items():
+        cell = metrics.get(ONE, {}).get(OURS, {})
+        if cell.get("checked"):
+            faults = cell["lost"] + cell["gaps"]
+            yield _at_most("P4", f"{ONE}: lost and gaps", engine, 0, faults, f" of {cell['checked']}")
+
+
+def _p5(cells: Cells) -> Iterator[Finding]:
+    for length in LENGTHS:
+        metric = f"append at {length:,}".replace(",", " ")
+        for engine in ("sqlite", "postgresql", "mysql"):
+            for peer in ("agno", "adk", ALCHEMY[engine]):
+                beside_raw = work(cells, engine, metric, peer, RAW)
+                if beside_raw is not None:
+                    yield _against("P5", cells, engine, metric, peer, min(10.0, 0.67 * beside_raw))
+    yield from _against_there("P5", cells, "redis", "append at 0", "agno", 3)
+    yield from _against_there("P5", cells, "redis", "append at 10 000", "agno", 1_000)
+    for length in LENGTHS:
+        metric = f"append at {length:,}".replace(",", " ")
+        yield from _against_there("P5", cells, "sqlite", metric, "openai-agents", 0.8)
+    yield from _against_there("P5", cells, "sqlite", OWN, "openai-agents", 5)
+    for engine in cells:
+        yield from _against_there("P5", cells, engine, "append at 10 000", "langgraph", 100)
+
+
+def _p6(cells: Cells) -> Iterator[Finding]:
+    wanted = {"agno": (50.0, 50.0), "langgraph": (50.0, 50.0), "adk": (7.0, 1_000.0)}
+    for engine in cells:
+        for peer, (by_user, by_metadata) in wanted.items():
+            yield from _against_there("P6", cells, engine, "page by user among 100 000", peer, by_user)
+            yield from _against_there("P6", cells, engine, "page by metadata among 100 000", peer, by_metadata)
+
+
+def _p7(cells: Cells) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        if IMPORT in metrics:
+            yield _at_least("P7", IMPORT, engine, 0.6, work(cells, engine, IMPORT, RAW, OURS), " x raw")
+            yield from _against_there("P7", cells, engine, IMPORT, "agno", 50)
+            yield from _against_there("P7", cells, engine, IMPORT, "adk", 50)
+
+
+def _p8(cells: Cells) -> Iterator[Finding]:
+    grown = [("append at 100 000", "append at 10", 1.2), ("last 20 of 10 000", "last 20 of 1 000", 1.2)]
+    for by in ("user", "metadata"):
+        many, few = f"page by {by} among 1 000 000 (growth)", f"page by {by} among 1 000 (growth)"
+        grown.append((many, few, 1.5))
+    for engine, metrics in cells.items():
+        for more, less, limit in grown:
+            if more in metrics:
+                large, small = median(cells, engine, more, OURS), median(cells, engine, less, OURS)
+                measured = large / small if large and small else None
+                yield _at_most("P8", more, engine, limit, measured, f" x {less}")
+
+
+def _p9(cells: Cells) -> Iterator[Finding]:
+    more, less = "memory of a walk over 1 000 000", "memory of a walk over 10 000"
+    for engine, metrics in cells.items():
+        if more in metrics:
+            large, small = median(cells, engine, more, OURS), median(cells, engine, less, OURS)
+            measured = None if large is None or small is None else large - small
+            yield _at_most("P9", more, engine, 16, measured, f" MiB above {less.rpartition(' over ')[2]}")
+
+
+def _p10(cells: Cells) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        for metric in (OWN, ONE, STATE):
+            for name in (OURS, SESSIONS):
+                cell = metrics.get(metric, {}).get(name)
+                if cell is not None:
+                    faults = cell["lost"] + cell.get("errors", 0) if "checked" in cell else None
+                    what = f"{metric}, {name}: lost and errors"
+                    yield _at_most("P10", what, engine, 0, faults, f" of {cell.get('checked', 0)}")
+
+
+def _p11(cells: Cells) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        if "get_session" in metrics:
+            sync = median(cells, engine, "get_session", "ours (sync)")
+            asynchronous = median(cells, engine, "get_session", SESSIONS)
+            measured = None if sync is None or asynchronous is None else sync - asynchronous
+            yield _at_most("P11", "the sync wrapper", engine, 100, measured, " µs on top")
+
+
+def _p12(cells: Cells) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        for metric in metrics:
+            if metric.startswith("copy of "):
+                measured = work(cells, engine, metric, RAW, OURS)
+                yield _at_least("P12", f"verified {metric}", engine, 0.5, measured, " x a plain loop")
+
+
+def _start(cells: Cells) -> Iterator[Finding]:
+    for engine, metrics in cells.items():
+        if "import" in metrics:
+            ours, alone = median(cells, engine, "import", OURS), median(cells, engine, "import", "pydantic alone")
+            measured = None if ours is None or alone is None else ours - alone
+            yield _at_most("start", "import unified_storage", engine, 60, measured, " ms beside pydantic")
+
+
+def _against(goal: str, cells: Cells, engine: str, metric: str, peer: str, limit: float) -> Finding:
+    return _at_least(goal, metric, engine, limit, work(cells, engine, metric, peer, OURS), f" x faster than {peer}")
+
+
+def _against_there(goal: str, cells: Cells, engine: str, metric: str, peer: str, limit: float) -> Iterator[Finding]:
+    """A finding where the run has this peer at all."""
+    if peer in cells.get(engine, {}).get(metric, {}):
+        yield _against(goal, cells, engine, metric, peer, limit)

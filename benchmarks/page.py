@@ -1,0 +1,89 @@
+"""The page of the documentation that shows a run, written from its file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.goals import Finding, findings
+from benchmarks.table import SHOWN_UNITS, shown
+
+ENGINE_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB", "redis": "Redis"}
+HELD = {True: "held", False: "**missed**", None: "not told"}
+INTRODUCTION = """\
+# Performance
+
+This page is written by `python -m benchmarks report` from [what a run measured](../../benchmarks/results/{file});
+nothing on it is typed. Measure again with `make bench` (hours; the peers get an environment of their own) or
+`make bench-quick` (minutes, small counts).
+
+## How to read it
+
+- **raw** is the engine's driver alone, doing the same logical transaction as an expert would write it by hand: the
+  event's row, its sequence number, and the session's version and `updated_at`. On SQLite it has a thread of its own,
+  one hop for each operation. **ours** is the storage (`open_storage`), **ours (sessions)** the session adapter on it.
+  The others are what their documentation tells a program to call, their asynchronous class where they have one.
+- Each figure is a median: of repetitions, each of which is the median of its operations (µs), or a rate (/s). The
+  systems of one engine take turns repetition by repetition, on the same server, so that a slow minute is everybody's.
+  Trust the ratios; the figures themselves are those of one machine.
+- In brackets: how many times the work of raw for ours, and how many times the work of ours for the others. Above 1x is
+  slower, with rates as well as with times.
+- Durability is the same on all sides: that of the server, named below; on SQLite `synchronous=FULL` for everybody.
+  Every acknowledged write of the tasks that run at once is looked for afterwards; *lost* are those that are not there.
+- *not offered*: the system has no such operation. One that is too slow does fewer repetitions, but one at least.
+"""
+
+
+def page(results: Mapping[str, Any], file: str, plots: Mapping[str, str]) -> str:
+    """The whole page.
+
+    Args:
+        results: the content of a run's file.
+        file: its name, beside which the plots lie.
+        plots: what is drawn, by the name of its file.
+    """
+    sections = [
+        INTRODUCTION.format(file=file),
+        "\n".join(_run(results)),
+        "\n".join(f"![{title}](../../benchmarks/results/{plot})\n" for plot, title in plots.items()),
+        "\n".join(_goals(findings(results["cells"]))),
+        *("\n".join(_engine(engine, metrics)) for engine, metrics in results["cells"].items()),
+    ]
+    return "\n".join(sections)
+
+
+def _run(results: Mapping[str, Any]) -> Iterator[str]:
+    machine, sizes = results["machine"], results["sizes"]
+    yield "## The run\n"
+    yield f"A {sizes['kind']} run of {results['date'][:10]}, commit `{results['commit']}`, on {machine['cores']} cores"
+    yield f"({machine['processor']}, {machine['memory_gib']} GiB), {machine['system']}, Python {machine['python']}."
+    if sizes["kind"] == "quick" or sizes["scale"] != 1:
+        yield "\nIts counts are small, so that goals at full counts are not told, and its figures are rough."
+    yield "\n| engine | what durability depends on |\n|---|---|"
+    for engine in results["engines"].values():
+        settings = ", ".join(f"`{name}={value}`" for name, value in engine["settings"].items())
+        yield f"| {engine['version']} | {settings} |"
+    yield "\nPackages: " + ", ".join(f"{name} {version}" for name, version in results["packages"].items()) + ".\n"
+
+
+def _goals(found: list[Finding]) -> Iterator[str]:
+    told = [finding for finding in found if finding.held is not None]
+    held = sum(finding.held is True for finding in told)
+    yield f"## Goals\n\nHeld: {held} of {len(told)}. Not told by this run: {len(found) - len(told)}.\n"
+    yield "| goal | what | engine | wanted | measured | |\n|---|---|---|---|---|---|"
+    for finding in found:
+        yield (
+            f"| {finding.goal} | {finding.what} | {finding.engine} | {finding.wanted} | {finding.measured} "
+            f"| {HELD[finding.held]} |"
+        )
+    yield ""
+
+
+def _engine(engine: str, metrics: Mapping[str, Any]) -> Iterator[str]:
+    systems = list(dict.fromkeys(name for cells in metrics.values() for name in cells))
+    yield f"## {ENGINE_NAMES.get(engine, engine)}\n"
+    yield f"| | {' | '.join(systems)} |\n|---|{'---|' * len(systems)}"
+    for metric, cells in metrics.items():
+        unit = SHOWN_UNITS[next(iter(cells.values()))["unit"]]
+        yield f"| {metric}, {unit} | {' | '.join(shown(cells, name) for name in systems)} |"
+    yield ""

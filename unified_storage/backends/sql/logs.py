@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unified_storage.backends.sql import records
@@ -55,7 +55,7 @@ def _begun(store: Store, name: LogName, owner: Head, place: Placed) -> Steps[int
 def _write(store: Store, log: int, place: Placed) -> Steps[None]:
     if place.fresh:
         now = store.now()
-        yield _inserted(store, log, [draft.stored(seq, now) for seq, draft in place.fresh.items()])
+        yield inserted(store, [(log, [draft.stored(seq, now) for seq, draft in place.fresh.items()])])
     if place.replaced:
         yield store.statements.replace_entry.many(
             [
@@ -65,10 +65,12 @@ def _write(store: Store, log: int, place: Placed) -> Steps[None]:
         )
 
 
-def _inserted(store: Store, log: int, entries: Iterable[StoredEntry]) -> Call:
+def inserted(store: Store, logs: Iterable[tuple[int, Iterable[StoredEntry]]]) -> Call:
+    """Write new entries, of logs by their row numbers."""
     return store.statements.insert_entry.many(
         [
             {"log": log, "seq": entry.seq, "key": entry.key, "created_at": entry.created_at, "body": entry.body}
+            for log, entries in logs
             for entry in entries
         ]
     )
@@ -86,14 +88,11 @@ def pop(store: Store, name: LogName) -> Steps[Entry | None]:
     return _handed_out(rows[0])
 
 
-def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str]]) -> Steps[None]:
-    """Write a log whole, with the numbers and times that its entries have.
-
-    Its owner is a living record, or one of *among*: those that were restored just now, expired ones too.
-    """
+def restore(store: Store, restored: RestoredLog) -> Steps[None]:
+    """Write the log of a living record whole, with the numbers and times that its entries have."""
     name = restored.owner
     owner = yield from records.head_of_owner(store, name.owner_id, name.owner_type)
-    if owner is None or not (owner.lives(store.now()) or (owner.id, owner.type) in among):
+    if owner is None or not owner.lives(store.now()):
         raise no_owner(name)
     log, _, _ = yield from _log(store, name)
     count = len(restored.entries)
@@ -106,9 +105,8 @@ def restore(store: Store, restored: RestoredLog, among: Container[tuple[str, str
         yield store.statements.delete_entries(log=log)
         yield store.statements.update_log(log=log, last=restored.last_seq, left=count)
     if restored.entries:
-        yield _inserted(store, log, restored.stored)
-    if (owner.id, owner.type) not in among:
-        yield _touched(store, owner)
+        yield inserted(store, [(log, restored.stored)])
+    yield _touched(store, owner)
 
 
 def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:

@@ -12,7 +12,7 @@ from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, updated_record
-from unified_storage.stored import GROUPS, Stamps, only_one, restored_stamps, saved_stamps
+from unified_storage.stored import GROUPS, Stamps, only_one, saved_stamps
 from unified_storage.times import micros, moment
 from unified_storage.values import decode
 
@@ -232,16 +232,6 @@ def save(store: Store, draft: Draft, expected_version: int | None = None) -> Ste
     return draft.id
 
 
-def restore(store: Store, draft: Draft) -> Steps[None]:
-    """Write a record with its own times, over whatever is there; an expired one goes first, with its logs."""
-    stored = yield from head(store, draft.id, draft.type)
-    now = store.now()
-    if stored is not None and not stored.lives(now):
-        yield from drop(store, stored.n)
-        stored = None
-    yield from _put(store, draft, stored, restored_stamps(draft, _stamps_of(stored), now))
-
-
 def _stamps_of(stored: Head | None) -> Stamps | None:
     return None if stored is None else stored.stamps
 
@@ -251,13 +241,13 @@ def _put(store: Store, draft: Draft, stored: Head | None, stamps: Stamps) -> Ste
     if stored is None:
         yield from insert(store, draft, stamps)
         return
-    yield store.statements.update_record(row=stored.n, **_written(store, draft, stamps))
+    yield store.statements.update_record(row=stored.n, **written(store, draft, stamps))
     yield store.statements.put_document(row=stored.n, data=draft.data_text)  # also where that was lost
 
 
 def insert(store: Store, draft: Draft, stamps: Stamps) -> Steps[int]:
     """Write a new record; its row number."""
-    rows = yield store.statements.insert_record(**_written(store, draft, stamps))
+    rows = yield store.statements.insert_record(**written(store, draft, stamps))
     number: int = rows[0][0]
     yield store.statements.insert_document(row=number, data=draft.data_text)
     if store.claims is not None:
@@ -265,7 +255,8 @@ def insert(store: Store, draft: Draft, stamps: Stamps) -> Steps[int]:
     return number
 
 
-def _written(store: Store, draft: Draft, stamps: Stamps) -> dict[str, Any]:
+def written(store: Store, draft: Draft, stamps: Stamps) -> dict[str, Any]:
+    """The values of a record's row, its number aside."""
     columns: dict[str, Any] = {
         "id": draft.id,
         "type": draft.type,
@@ -326,13 +317,6 @@ def drop(store: Store, number: int) -> Steps[None]:
         statements.delete_record,
     ):
         yield statement(row=number)
-
-
-def save_all(store: Store, drafts: Sequence[Draft]) -> Steps[list[str]]:
-    # In one order, so that two batches wait for each other instead of blocking each other.
-    for draft in sorted(drafts, key=lambda draft: (draft.id, draft.type)):
-        yield from save(store, draft)
-    return [draft.id for draft in drafts]
 
 
 def delete_all(store: Store, ids: Iterable[str], type_name: str | None, cascade: bool) -> Steps[int]:

@@ -127,7 +127,9 @@ class Statements:
             self._compiled(seen.where(named[0]).order_by(r.type), is_all=True),
         )
         written = [c.name for c in r if c.name != "n"]
-        self.insert_record = self._numbered(sa.insert(records).values({name: bind(name) for name in written}), r.n)
+        insert_record = sa.insert(records).values({name: bind(name) for name in written})
+        self.insert_record = self._numbered(insert_record, r.n)
+        self.insert_records = self._compiled(insert_record)
         changed: dict[str, Any] = {name: bind(name) for name in written if name not in ("id", "type")}
         self.update_record = self._compiled(sa.update(records).where(r.n == bind("row")).values(changed))
         self.insert_document = self._compiled(sa.insert(documents).values(n=bind("row"), data=bind("data")))
@@ -149,12 +151,11 @@ class Statements:
             .select_from(owned)
             .where(logs.c.log_id == bind("log_id"), living)
         )
-        self.insert_log = self._numbered(
-            sa.insert(logs).values(
-                log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count")
-            ),
-            logs.c.n,
+        insert_log = sa.insert(logs).values(
+            log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count")
         )
+        self.insert_log = self._numbered(insert_log, logs.c.n)
+        self.insert_logs = self._compiled(insert_log)
         self.update_log = self._compiled(
             sa.update(logs).where(logs.c.n == bind("log")).values(last_seq=bind("last"), count=bind("left"))
         )
@@ -260,6 +261,14 @@ class Statements:
     def _seqs_of_keys(self, named: Any) -> sa.Select[Any]:
         e = self._tables.entries.c
         return sa.select(e.key, e.seq).where(e.log == sa.bindparam("log"), e.key.in_(named))
+
+    def logs_named(self, log_ids: Sequence[str]) -> Call:
+        """The row number and the id of those logs that are there."""
+        return self._listed("logs_named", self._logs_named, log_ids)
+
+    def _logs_named(self, named: Any) -> sa.Select[Any]:
+        logs = self._tables.logs.c
+        return sa.select(logs.n, logs.log_id).where(logs.log_id.in_(named))
 
     def heads_of(self, ids: Sequence[str]) -> Call:
         """The heads of every type of *ids*, for a change of them."""

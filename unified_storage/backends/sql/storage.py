@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place, days_ago
-from unified_storage.backends.sql import listing, logs, records, schema
+from unified_storage.backends.sql import batches, listing, logs, records, schema
 from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.conditions import is_text
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
@@ -39,7 +39,6 @@ from unified_storage.interface import (
     TransactionCall,
 )
 from unified_storage.logs import (
-    RestoredLog,
     checked_log,
     checked_range,
     names_system_logs,
@@ -50,7 +49,7 @@ from unified_storage.ordering import Order, read_cursor
 from unified_storage.paging import page_of, page_order
 from unified_storage.placing import Append, checked_append, checked_rewrite
 from unified_storage.query import parse_query
-from unified_storage.record import Draft, checked_id, checked_record, checked_records
+from unified_storage.record import checked_id, checked_record, checked_records
 from unified_storage.transactions import Holders, OuterTransaction
 from unified_storage.turns import Turns
 
@@ -106,7 +105,7 @@ class _SQLVerbs(IUnifiedStorage):
 
     async def batch_save(self, data_list: Iterable[Mapping[str, Any]]) -> Ids:
         drafts = checked_records(data_list)
-        return await self._write(lambda: records.save_all(self._store, drafts))
+        return await self._write(lambda: batches.save_all(self._store, drafts))
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
         wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
@@ -244,7 +243,7 @@ class _SQLVerbs(IUnifiedStorage):
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
         drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
-        return await self._write(lambda: _restored(self._store, drafts, restored))
+        return await self._write(lambda: batches.restore_all(self._store, drafts, restored))
 
     async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
         check_count("retention_days", retention_days, least=1)
@@ -263,15 +262,6 @@ class _SQLVerbs(IUnifiedStorage):
             gone += purged
             if purged < _PURGED_AT_ONCE:
                 return gone
-
-
-def _restored(store: Store, drafts: list[Draft], restored: list[RestoredLog]) -> Steps[int]:
-    for draft in drafts:
-        yield from records.restore(store, draft)
-    among = {(draft.id, draft.type) for draft in drafts}
-    for log in restored:
-        yield from logs.restore(store, log, among)
-    return len(drafts)
 
 
 class SQLStorage(_SQLVerbs):

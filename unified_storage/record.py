@@ -154,6 +154,7 @@ def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: b
 
 def checked_records(data_list: Iterable[Mapping[str, Any]], *, restored: bool = False) -> list[Draft]:
     """Every record of a batch as a draft; a refusal carries ``details["index"]`` and the id."""
+    check_list(data_list, "records" if restored else "data_list")
     drafts = []
     for index, data in enumerate(data_list):
         try:
@@ -180,6 +181,12 @@ def _check_size(record_id: str, data_text: str, metadata_text: str | None) -> No
 
 def _wrong(path: str, wanted: str, found: object) -> StorageValidationError:
     return StorageValidationError(f"{path} must be {wanted}, not {type(found).__name__}", details={"path": path})
+
+
+def check_list(value: object, path: str) -> None:
+    """Raise ``StorageValidationError`` unless *value* is a list, or gives things one by one as a list does."""
+    if isinstance(value, Mapping | str | bytes) or not isinstance(value, Iterable):
+        raise _wrong(path, "a list", value)
 
 
 def checked_id(id: object, path: str = "id") -> str:
@@ -234,7 +241,7 @@ def is_system(type_name: str) -> bool:
 def now_micros(clock: Clock) -> int:
     """The clock's time as microseconds; a naive clock is a fault of the configuration."""
     now = clock()
-    if now.utcoffset() is None:
+    if now.tzinfo is not UTC and now.utcoffset() is None:
         raise StorageValidationError("the clock must give aware datetimes", details={"path": "clock"})
     return micros(now)
 

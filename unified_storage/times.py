@@ -17,7 +17,7 @@ def micros(when: datetime) -> int:
     Raises:
         StorageValidationError: *when* is naive, so it names no instant.
     """
-    if when.utcoffset() is None:
+    if when.tzinfo is not UTC and when.utcoffset() is None:
         raise StorageValidationError("a datetime without an offset names no instant")
     # timedelta holds days, seconds and microseconds as integers: no float on the way.
     since = when - _EPOCH
@@ -31,7 +31,7 @@ def moment(since: int) -> datetime:
         StorageValidationError: the instant lies outside the years 1 to 9999.
     """
     try:
-        return _EPOCH + timedelta(microseconds=since)
+        return _EPOCH + timedelta(0, since // _SECOND, since % _SECOND)
     except OverflowError as error:
         raise StorageValidationError(
             "the instant lies outside the years 1 to 9999", details={"micros": since}

@@ -27,11 +27,17 @@ Value = Any
 """JSON types, and those named above, nested at will."""
 
 _NATIVE = frozenset({dict, list, str, int, float, bool, type(None)})
+_HOLDERS = frozenset({dict, list})
 _CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
 _flat = chain.from_iterable
+_TAG = TAG.encode()
 _MAX_NODES = (MAX_ENCODED + 1) // 2
 """n values take at least 2n - 1 bytes, so more of them than this cannot fit."""
+_SHORTEST_TOO_DEEP = 2 * (MAX_DEPTH + 1)
+"""Every level has two brackets."""
+_QUICKLY_COUNTED = 1 << 14
+"""In longer texts there are brackets enough, most likely."""
 
 
 def encode(value: object, *, path: str = "data") -> str:
@@ -62,7 +68,10 @@ def decode(text: str | bytes) -> Value:
         StorageIntegrityError: not JSON, not UTF-8, an unknown or malformed ``$type``, or nested too deeply.
     """
     tree = parsed(text)
-    return untagged(tree) if _holds_tags(tree) else tree
+    if _may_hold_tags(text):
+        return untagged(tree) if _holds_tags(tree) else tree
+    _check_depth(tree, text)
+    return tree
 
 
 def copied(value: Value) -> Value:
@@ -117,34 +126,39 @@ def _native_text(value: object, path: str) -> str | None:
         return None
     if len(encoded) > MAX_ENCODED:
         raise over_limit(path, len(encoded))
-    return encoded.decode()
+    # Most likely a key; where it only stands in a text, the long way writes the same.
+    return None if b"$" in encoded and _TAG in encoded else encoded.decode()
 
 
 def _is_native(value: object) -> bool:
-    """Whether *value* is exact JSON types, finite floats and string keys other than ``$type``, within the depth limit.
+    """Whether *value* is exact JSON types, finite floats and string keys, within the depth limit.
 
     It looks at all values of one level at a time, which leaves the loops over them to C.
     """
     level: list[Any] = [value]
     nodes = 1
     for _ in range(MAX_DEPTH + 1):
-        kinds = set(map(type, level))
+        kinds = {*map(type, level)}
         if not kinds <= _NATIVE:
             return False
         if float in kinds and not all(isfinite(item) for item in level if type(item) is float):
             return False
-        maps = [item for item in level if type(item) is dict] if dict in kinds else []
-        names = [*_flat(maps)]
-        if not _STR.issuperset(map(type, names)) or TAG in names:
-            return False
-        lists = [item for item in level if type(item) is list] if list in kinds else []
-        if not maps and not lists:
+        if kinds.isdisjoint(_HOLDERS):
             return True
-        nodes += len(names) + sum(map(len, lists))
+        maps, lists = _holders(level)
+        if not _STR.issuperset(map(type, _flat(maps))):
+            return False
+        nodes += sum(map(len, maps)) + sum(map(len, lists))
         if nodes > _MAX_NODES:
             return False
         level = [*_flat(map(dict.values, maps)), *_flat(lists)]
     return False
+
+
+def _holders(level: list[Any]) -> tuple[list[dict[Any, Any]], list[list[Any]]]:
+    """The mappings and the lists among the values of one level."""
+    holders = [item for item in level if type(item) in _HOLDERS]
+    return [item for item in holders if type(item) is dict], [item for item in holders if type(item) is list]
 
 
 def _check_spelled_out(value: object, path: str) -> None:
@@ -177,14 +191,42 @@ def _below(holders: Iterable[Any]) -> list[Any]:
     return [*_flat(item.values() if type(item) is dict else item for item in holders)]
 
 
+def _may_hold_tags(text: str | bytes) -> bool:
+    """Whether ``$type`` may be a key: it is spelled out, or a character of it may be escaped."""
+    if isinstance(text, bytes):
+        return b"$type" in text or b"\\u00" in text
+    return "$type" in text or "\\u00" in text
+
+
+def _check_depth(tree: Any, text: str | bytes) -> None:
+    """StorageIntegrityError where *tree*, which was read from *text*, is nested too deeply."""
+    opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if opened <= MAX_DEPTH:
+        return
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        maps = [item for item in level if type(item) is dict]
+        lists = [item for item in level if type(item) is list]
+        if not maps and not lists:
+            return
+        level = [*_flat(map(dict.values, maps)), *_flat(lists)]
+    raise too_deep()
+
+
+def _brackets(text: str | bytes) -> int:
+    """How many mappings and lists begin in *text*, at most."""
+    if isinstance(text, bytes):
+        return text.count(b"[") + text.count(b"{")
+    return text.count("[") + text.count("{")
+
+
 def _holds_tags(tree: Any) -> bool:
     """Whether a mapping of *tree*, fresh from the parser, has a key ``$type``; StorageIntegrityError if too deep."""
     level = [tree]
     for _ in range(MAX_DEPTH + 1):
-        maps = [item for item in level if type(item) is dict]
+        maps, lists = _holders(level)
         if TAG in _flat(maps):
             return True
-        lists = [item for item in level if type(item) is list]
         if not maps and not lists:
             return False
         level = [*_flat(map(dict.values, maps)), *_flat(lists)]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from unified_storage.arguments import check_count
+from unified_storage.arguments import check_count, check_number
 from unified_storage.errors import (
     StorageAlreadyExistsError,
     StorageIntegrityError,
     StorageNotFoundError,
     StorageValidationError,
 )
-from unified_storage.record import MAX_ID_BYTES, checked_id, checked_time, checked_type, is_system
+from unified_storage.record import MAX_ID_BYTES, check_list, checked_id, checked_time, checked_type, is_system
 from unified_storage.times import moment
 from unified_storage.values import decode, encode
 
@@ -37,11 +38,11 @@ class LogName:
     name: str
     owner_type: str
     owner_id: str
+    log_id: str = field(init=False, compare=False)
+    """The one spelling of this log's id."""
 
-    @property
-    def log_id(self) -> str:
-        """The one spelling of this log's id."""
-        return log_id(self.name, self.owner_id, self.owner_type)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_id", log_id(self.name, self.owner_id, self.owner_type))
 
     @property
     def owner_key(self) -> tuple[str, str]:
@@ -50,11 +51,10 @@ class LogName:
 
     def is_listed(self, prefix: str) -> bool:
         """Whether ``logs(prefix)`` shows this log, given that its owner lives."""
-        return self.log_id.startswith(prefix) and (names_system_logs(prefix) or not is_system(self.owner_type))
+        return (names_system_logs(prefix) or not is_system(self.owner_type)) and self.log_id.startswith(prefix)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """An entry of a log: its body as it was encoded, its time in microseconds."""
 
     seq: int
@@ -77,8 +77,7 @@ class StoredEntry:
         return {"seq": self.seq, "key": self.key, "created_at": moment(self.created_at), "body": body}
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDraft:
+class EntryDraft(NamedTuple):
     """A checked entry on its way in; ``seq`` only where it is restored."""
 
     body: str
@@ -107,6 +106,11 @@ def parse_log_id(text: object) -> LogName:
     """What a log id names; ``StorageValidationError`` when it is none."""
     if type(text) is not str:
         raise StorageValidationError("a log id must be a str", details={"path": "log_id"})
+    return _parsed_log_id(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed_log_id(text: str) -> LogName:
     head, slash, owner_id = text.partition("/")
     name, at, owner_type = head.partition("@")
     if not slash or not name:
@@ -129,27 +133,37 @@ def _unquoted(name: str) -> str:
         raise StorageValidationError(f"log name {name!r} is no UTF-8", details={"path": "log_id"}) from error
 
 
+def log_names(log_ids: Iterable[str]) -> dict[str, LogName]:
+    """What each of several log ids names."""
+    check_list(log_ids, "log_ids")
+    return {log_id: parse_log_id(log_id) for log_id in log_ids}
+
+
+def checked_prefix(prefix: str) -> str:
+    """*prefix* when ids of logs can be asked whether they begin with it."""
+    if type(prefix) is not str:
+        raise StorageValidationError(f"prefix must be a str, not {type(prefix).__name__}", details={"path": "prefix"})
+    return prefix
+
+
 def names_system_logs(prefix: str) -> bool:
     """Whether a prefix of log ids names a system type, so that its logs may be listed."""
-    if type(prefix) is not str:
-        raise StorageValidationError("prefix must be a str", details={"path": "prefix"})
-    head = prefix.partition("/")[0]
+    head = checked_prefix(prefix).partition("/")[0]
     return is_system(head.partition("@")[2])
 
 
 def checked_entries(entries: Iterable[Mapping[str, Any]]) -> list[EntryDraft]:
     """Entries to append, encoded; a refusal names the entry's place and the path in it."""
-    if isinstance(entries, Mapping | str | bytes) or not isinstance(entries, Iterable):
-        raise StorageValidationError("entries must be a list of mappings", details={"path": "entries"})
+    check_list(entries, "entries")
     return [_checked_entry(entry, f"entries[{place}]", _ENTRY_FIELDS) for place, entry in enumerate(entries)]
 
 
 def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> EntryDraft:
     if not isinstance(entry, Mapping):
         raise StorageValidationError(f"{path} must be a mapping", details={"path": path})
-    for name in entry:
-        if name not in fields:
-            raise StorageValidationError(f"unknown field {name!r} in {path}", details={"path": f"{path}.{name}"})
+    if not fields.issuperset(entry):
+        name = next(name for name in entry if name not in fields)
+        raise StorageValidationError(f"unknown field {name!r} in {path}", details={"path": f"{path}.{name}"})
     if "body" not in entry:
         raise StorageValidationError(f"{path} has no body", details={"path": f"{path}.body"})
     return EntryDraft(
@@ -189,6 +203,12 @@ class RestoredLog:
     def stored(self) -> list[StoredEntry]:
         """The entries as they are stored."""
         return [draft.stored(draft.seq or 0, 0) for draft in self.entries]  # both are there: it was checked
+
+
+def checked_logs(logs: Iterable[Mapping[str, Any]]) -> list[RestoredLog]:
+    """Logs to restore."""
+    check_list(logs, "logs")
+    return [checked_log(log) for log in logs]
 
 
 def checked_log(log: Mapping[str, Any]) -> RestoredLog:
@@ -251,7 +271,8 @@ def checked_range(
     after: int, before: int | None, since: datetime | None, last: int | None, limit: int | None
 ) -> ReadRange:
     """The bounds of a ``read``; ``last`` and ``limit`` exclude each other."""
-    for name, value in (("after", after), ("before", before), ("last", last), ("limit", limit)):
+    check_number("after", after)
+    for name, value in (("before", before), ("last", last), ("limit", limit)):
         check_count(name, value)
     if last is not None and limit is not None:
         raise StorageValidationError("last and limit exclude each other", details={"path": "last"})

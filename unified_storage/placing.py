@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from unified_storage.arguments import check_expected, check_version
 from unified_storage.interface import OnDuplicate
@@ -116,11 +116,10 @@ def _over(earlier: EntryDraft | None, draft: EntryDraft) -> EntryDraft:
     """*draft* in the place of one of the same call: without a time of its own it keeps that one's."""
     if earlier is None or draft.created_at is not None:
         return draft
-    return replace(draft, created_at=earlier.created_at)
+    return draft._replace(created_at=earlier.created_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """What ``append`` or ``rewrite`` was given, checked."""
 
     name: LogName

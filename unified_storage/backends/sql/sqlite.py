@@ -21,10 +21,12 @@ from unified_storage.backends.sql import logs
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.schema import STEPS
+from unified_storage.backends.sql.sqlite_appends import AppendJob, goes_with_others
 from unified_storage.backends.sql.sqlite_connection import MEMORY, SQLiteConnection
 from unified_storage.backends.sql.sqlite_jobs import Job
 from unified_storage.backends.sql.sqlite_threads import (
     BeginJob,
+    LoneJob,
     OpenTransaction,
     Pause,
     Reader,
@@ -285,13 +287,19 @@ class SQLiteEngine:
         return await job.outcome(timeout)
 
     async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
-        return await self.write(lambda: logs.append(store, asked), timeout)
+        if not goes_with_others(asked):
+            return await self.write(lambda: logs.append(store, asked), timeout)
+        job = AppendJob(store, asked, timeout)
+        self._current().write(job)
+        return await job.outcome(timeout)
 
     async def write_long(self, steps: StepsOf[T], timeout: float) -> T:
         return await self.write(steps, timeout)  # what has begun to write is never cut off
 
     async def upgrade(self, steps: StepsOf[T], timeout: float) -> T:
-        return await self.write(steps, timeout)
+        job = LoneJob(steps, timeout)
+        self._current().write(job)
+        return await job.outcome(timeout)
 
     async def begin(self, before: StepsOf[None], timeout: float) -> OpenTransaction:
         job = BeginJob(before, timeout)  # type: ignore[arg-type]  # its outcome is the transaction, not the steps'

@@ -6,12 +6,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 from unified_storage.backends.sql.engine import StepsOf
-from unified_storage.backends.sql.statements import Call, Row
+from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.errors import (
     StorageCapacityError,
     StorageConflictError,
@@ -68,6 +69,7 @@ class SQLiteConnection:
 
     def __init__(self, path: str, *, create: bool, busy_timeout: float) -> None:
         self.path = path
+        self._deadline = inf
         with self.translated():
             self._sqlite = sqlite3.connect(
                 _uri(path, create),
@@ -87,6 +89,7 @@ class SQLiteConnection:
         with self.translated():
             self._sqlite.execute("PRAGMA synchronous = FULL")
             self._sqlite.execute("PRAGMA temp_store = MEMORY")
+            self._sqlite.set_progress_handler(lambda: time.monotonic() > self._deadline, _STEPS_BETWEEN_LOOKS)
             if self.path != MEMORY:
                 self._use_write_ahead_log(time.monotonic() + busy_timeout)
 
@@ -109,14 +112,23 @@ class SQLiteConnection:
         except sqlite3.Error as error:
             raise translated_error(error, self.path) from error
 
+    def _do(self, sql: str) -> None:
+        try:
+            self._sqlite.execute(sql)
+        except sqlite3.Error as error:
+            raise translated_error(error, self.path) from error
+
     def begin(self) -> None:
         """Take the lock for writing at once: a read that is followed by a write must not be overtaken."""
-        with self.translated():
-            self._sqlite.execute("BEGIN IMMEDIATE")
+        self._do("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        with self.translated():
-            self._sqlite.execute("COMMIT")
+        self._do("COMMIT")
+
+    @property
+    def changes(self) -> int:
+        """How many rows were inserted, updated or deleted since it was opened."""
+        return self._sqlite.total_changes
 
     @property
     def in_transaction(self) -> bool:
@@ -124,47 +136,57 @@ class SQLiteConnection:
 
     def rollback(self) -> None:
         if self.in_transaction:
-            with self.translated():
-                self._sqlite.execute("ROLLBACK")
+            self._do("ROLLBACK")
 
     def run(self, steps: StepsOf[T]) -> T:
         """Carry out steps in the transaction that is open."""
-        running = steps()
-        rows: list[Row] | None = None
-        with self.translated():
-            try:
-                while True:
-                    rows = self._rows(running.send(rows))  # type: ignore[arg-type]  # None only to begin
-            except StopIteration as done:
-                result: T = done.value
-                return result
+        return self._run(steps(), None)
+
+    def _run(self, running: Steps[T], call: Call | None) -> T:
+        """Carry out steps, from *call* on where they have begun."""
+        try:
+            call = call or next(running)
+            while True:
+                call = running.send(self._rows(call))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except sqlite3.Error as error:
+            raise translated_error(error, self.path) from error
 
     def run_apart(self, steps: StepsOf[T]) -> T:
         """Carry out steps as a part of the open transaction that alone is undone when it fails."""
-        with self.translated():
-            self._sqlite.execute("SAVEPOINT part")
-            try:
-                result = self.run(steps)
-            except BaseException:
-                if self.in_transaction:  # a full disk, for one, has ended it as a whole
-                    self._sqlite.execute("ROLLBACK TO part")
-                    self._sqlite.execute("RELEASE part")
-                raise
-            self._sqlite.execute("RELEASE part")
-            return result
+        self._do("SAVEPOINT part")
+        try:
+            result = self.run(steps)
+        except BaseException:
+            if self.in_transaction:  # a full disk, for one, has ended it as a whole
+                self._do("ROLLBACK TO part")
+                self._do("RELEASE part")
+            raise
+        self._do("RELEASE part")
+        return result
 
     def run_reading(self, steps: StepsOf[T], timeout: float) -> T:
         """Carry out steps that only read, on one state of the database, for at most *timeout* seconds."""
-        deadline = time.monotonic() + timeout
-        self._sqlite.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
-        with self.translated():
-            self._sqlite.execute("BEGIN")
+        running = steps()
+        try:
+            call = next(running)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        self._deadline = time.monotonic() + timeout
+        try:
+            if call.is_all:  # one statement sees one state by itself
+                return self._run(running, call)
+            self._do("BEGIN")
             try:
-                return self.run(steps)
+                return self._run(running, call)
             finally:
-                self._sqlite.set_progress_handler(None, 0)
                 if self._sqlite.in_transaction:
-                    self._sqlite.execute("COMMIT")
+                    self._do("COMMIT")
+        finally:
+            self._deadline = inf
 
     def _rows(self, call: Call) -> list[Row]:
         if call.many:

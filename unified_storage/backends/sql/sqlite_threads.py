@@ -9,13 +9,17 @@ import time
 from typing import Any, TypeVar
 
 from unified_storage.backends.sql.engine import StepsOf
+from unified_storage.backends.sql.sqlite_appends import AppendJob
 from unified_storage.backends.sql.sqlite_connection import SQLiteConnection
+from unified_storage.backends.sql.sqlite_groups import HalfDoneError, run_apart, run_one, run_together
 from unified_storage.backends.sql.sqlite_jobs import Job, deliver
 from unified_storage.errors import StorageCapacityError, StorageError, StorageTransactionError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _MOST_TOGETHER = 256
+_PLAIN = (Job, AppendJob)
+"""Writes that can share a transaction."""
 _GRACE = 5.0
 """Seconds after its own time-out at which the writer itself ends a transaction that nobody ends."""
 
@@ -101,6 +105,10 @@ def serve_read(thread: ConnectionThread, job: ReadJob[Any]) -> None:
     deliver([job])
 
 
+class LoneJob(Job[T]):
+    """A write that shares its transaction with no other."""
+
+
 class BeginJob(Job["OpenTransaction"]):
     """Opens a transaction, which then has the writer to itself."""
 
@@ -171,6 +179,8 @@ class Writer(ConnectionThread):
             serve_read(self, job)
         elif isinstance(job, BeginJob):
             self._serve_transaction(job)
+        elif isinstance(job, LoneJob):
+            self._commit_together([job])
         else:
             together, other = self._waiting_with(job)
             self._commit_together(together)
@@ -188,12 +198,9 @@ class Writer(ConnectionThread):
     def _waiting_with(self, job: Job[Any]) -> tuple[list[Job[Any]], Any]:
         """The writes that wait, and the first job that is no plain write."""
         together = [job]
-        while len(together) < _MOST_TOGETHER:
-            try:
-                other = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if type(other) is not Job:
+        while len(together) < _MOST_TOGETHER and not self._jobs.empty():
+            other = self._jobs.get()  # nobody else takes from this queue
+            if type(other) not in _PLAIN:
                 return together, other
             together.append(other)
         return together, None
@@ -204,20 +211,37 @@ class Writer(ConnectionThread):
             return
         try:
             self._commit(taken)
+        except HalfDoneError:
+            self._commit_apart(taken)
         except Exception as error:  # noqa: BLE001 (raised where the tasks wait)
-            if len(taken) > 1 and isinstance(error, StorageCapacityError):
-                for job in taken:  # which of them was too much shows when each has a transaction to itself
-                    self._commit_alone(job)
-            else:
-                for job in taken:
-                    job.finish(None, error)
+            self._failed(taken, error)
         deliver(taken)
 
-    def _commit(self, jobs: list[Job[Any]]) -> None:
+    def _commit_apart(self, jobs: list[Job[Any]]) -> None:
+        """As :meth:`_commit`, with a savepoint before each, which costs too much where none is needed."""
+        try:
+            self._commit(jobs, apart=True)
+        except Exception as error:  # noqa: BLE001 (raised where the tasks wait)
+            self._failed(jobs, error)
+
+    def _failed(self, jobs: list[Job[Any]], error: Exception) -> None:
+        if len(jobs) > 1 and isinstance(error, StorageCapacityError):
+            for job in jobs:  # which of them was too much shows when each has a transaction to itself
+                self._commit_alone(job)
+        else:
+            for job in jobs:
+                job.finish(None, error)
+
+    def _commit(self, jobs: list[Job[Any]], *, apart: bool = False) -> None:
         connection = self.connection()
         connection.begin()
         try:
-            self._run_each(connection, jobs)
+            if len(jobs) == 1:
+                run_one(connection, jobs[0])
+            elif apart:
+                run_apart(connection, jobs)
+            else:
+                run_together(connection, jobs)
             connection.commit()
         except BaseException:
             self._undo(connection)
@@ -236,18 +260,6 @@ class Writer(ConnectionThread):
         except StorageError:
             log.exception("a connection was given up", extra={"path": connection.path})
             self._disconnect()
-
-    def _run_each(self, connection: SQLiteConnection, jobs: list[Job[Any]]) -> None:
-        if len(jobs) == 1:
-            jobs[0].finish(connection.run(jobs[0].steps), None)
-            return
-        for job in jobs:
-            try:
-                job.finish(connection.run_apart(job.steps), None)
-            except Exception as error:
-                job.finish(None, error)
-                if not connection.in_transaction:
-                    raise  # it took all the others with it
 
     def _serve_transaction(self, begin: BeginJob) -> None:
         if not begin.take():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from unified_storage.backends.sql.appends import AppendStatements
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.errors import StorageError
@@ -23,6 +24,10 @@ class Connection(Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether it may serve another task: open, and not in the middle of anything."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing lies here unread that an idle connection's server has sent: most likely its goodbye."""
 
     async def run(self, call: Call) -> list[Row]:
         """The rows of one call. A cancellation ends it soon; the connection is usable afterwards, or says it is not."""
@@ -64,6 +69,9 @@ class Driver(Protocol):
 
     async def facts(self, connection: Connection) -> dict[str, Any]:
         """What a health check shows of the server: its version and how it keeps what it acknowledged."""
+
+    def append_statements(self, prefix: str) -> AppendStatements | None:
+        """How entries are appended in one round trip, to logs in the tables whose names begin with *prefix*."""
 
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         """What runs before the steps of a schema upgrade, so that *lock*'s holders go one after the other."""

@@ -161,6 +161,9 @@ class MySQLDriver:
         variables = by_name(await connection.run(Call(SHOW_FACTS)))
         return facts(variables, by_name(await connection.run(Call(SHOW_GALERA))))
 
+    def append_statements(self, prefix: str) -> None:
+        return None
+
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         # Each step is fit for being run twice at once; no lock of theirs would hold for all nodes of a cluster.
         return ()

@@ -18,7 +18,7 @@ from unified_storage.backends.sql.mysql_errors import (
     number_of,
 )
 from unified_storage.backends.sql.mysql_settings import Session, unlimited
-from unified_storage.backends.sql.sockets import sever
+from unified_storage.backends.sql.sockets import has_unread, sever
 from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.errors import StorageCapacityError
 
@@ -67,6 +67,10 @@ class MySQLConnection:
     @property
     def is_usable(self) -> bool:
         return self.is_open and not self._is_busy and not self._has_begun and not self._is_unlimited
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.is_open and not has_unread(self._wire._transport)
 
     async def run(self, call: Call) -> list[Row]:
         """The rows of one call, every binary column as text: there are none but names in UTF-8.

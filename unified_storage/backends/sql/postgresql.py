@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 import unified_storage.portal  # noqa: F401  # its fork hooks have to be registered before ours
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection
+from unified_storage.backends.sql.postgresql_appends import PostgreSQLAppends
 from unified_storage.backends.sql.postgresql_connection import LATER, PostgreSQLConnection, translated_error
 from unified_storage.backends.sql.server_engine import ServerEngine
 from unified_storage.backends.sql.statements import Call
@@ -232,6 +233,9 @@ class PostgreSQLDriver:
             "durability": _DURABILITY.get(commit, commit) if is_safe else "none",
             "in_recovery": in_recovery,
         }
+
+    def append_statements(self, prefix: str) -> PostgreSQLAppends:
+        return PostgreSQLAppends(prefix)
 
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         # Not one for the session: a transaction's lock cannot be left behind on a connection of the pool.

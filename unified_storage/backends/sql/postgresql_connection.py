@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import asyncpg  # type: ignore[import-untyped]  # it has types, and does not say so
 
 from unified_storage.backends.sql.driver import Kind
-from unified_storage.backends.sql.sockets import sever
+from unified_storage.backends.sql.sockets import has_unread, sever
 from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.errors import (
     StorageCapacityError,
@@ -120,6 +120,10 @@ class PostgreSQLConnection:
     @property
     def is_usable(self) -> bool:
         return self.is_open and not self._was_interrupted and not self._has_begun
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.is_open and not has_unread(self._transport)
 
     async def run(self, call: Call) -> list[Row]:
         if call.may_exist and self._has_begun:

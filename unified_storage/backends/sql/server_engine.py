@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from unified_storage.backends.sql import logs
+from unified_storage.backends.sql.appends import Appends
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection, Driver, Kind
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.server_pool import Connect, Lease, ServerPool
-from unified_storage.backends.sql.statements import Call, Steps
+from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import (
     StorageConflictError,
@@ -36,6 +37,7 @@ _LONGEST_LOOK = 3.0
 """Seconds that a look at the server's health may take."""
 _MOST_LOSSES = 10
 """A verb that loses this many connections may be what brings the server down."""
+_ANYTHING = Call("SELECT 1")
 
 
 class Patience:
@@ -89,6 +91,7 @@ class ServerEngine:
         self._connect_timeout = connect_timeout
         self._lock = lock
         self._was_connected = False
+        self._appends: Appends | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -116,7 +119,44 @@ class ServerEngine:
         return await self._carried_out(attempt, timeout)
 
     async def append(self, store: Store, asked: Append, timeout: float) -> list[int]:
-        return await self.write(lambda: logs.append(store, asked), timeout)
+        async def step_by_step(asked: Append) -> list[int]:
+            return await self.write(lambda: logs.append(store, asked), timeout)
+
+        if self._appends is None:
+            statements = self._driver.append_statements(store.statements.prefix)
+            if statements is None:
+                return await step_by_step(asked)
+            self._appends = Appends(store, statements, self._at_once, timeout)
+        return await self._appends.append(asked, step_by_step)
+
+    async def _at_once(self, call: Call, timeout: float) -> list[Row] | None:
+        """The rows of one statement that is a transaction of its own, in one round trip; None where it did nothing
+        because another writer was in its way.
+
+        Raises:
+            StorageConnectionError: as :meth:`commit`, since the statement is one.
+        """
+
+        async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> list[Row] | None:
+            if not lease.connection.is_quiet:
+                with self.translated():  # a connection that is lost is better known before the statement was sent
+                    await lease.connection.run(_ANYTHING)
+            try:
+                with self.translated():
+                    rows = await lease.connection.run(call)
+            except StorageConflictError:
+                await to_the_end(undone(lease))
+                return None
+            except StorageConnectionError as error:
+                raise _unknown(error) from error
+            except asyncio.CancelledError as error:
+                if limit.expired():
+                    raise _unknown(TimeoutError()) from error
+                raise
+            lease.give_back()
+            return rows
+
+        return await self._carried_out(attempt, timeout)
 
     async def write_long(self, steps: StepsOf[T], timeout: float) -> T:
         async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> T:
@@ -228,11 +268,7 @@ class ServerEngine:
                 with self.translated():
                     await connection.commit()
         except (StorageConnectionError, TimeoutError) as error:
-            raise StorageConnectionError(
-                f"no answer to a commit: whether it was done is not known ({str(error) or 'time-out'})",
-                details={"outcome": "unknown"},
-                retryable=False,
-            ) from error
+            raise _unknown(error) from error
 
     async def _connected(self) -> Connection:
         """A new connection; a server that was there before, or asks for it, is waited for."""
@@ -311,6 +347,14 @@ class ServerTransaction:
     def _ended(self) -> Lease:
         lease, self._lease = self._open(), None
         return lease
+
+
+def _unknown(error: Exception) -> StorageConnectionError:
+    return StorageConnectionError(
+        f"no answer to a commit: whether it was done is not known ({str(error) or 'time-out'})",
+        details={"outcome": "unknown"},
+        retryable=False,
+    )
 
 
 async def undone(lease: Lease) -> None:

@@ -1,9 +1,10 @@
-"""Closing a socket whose event loop is closed, or stands still."""
+"""Closing a socket whose event loop is closed or stands still, and looking whether something has come on one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from typing import Any
 
 
@@ -24,3 +25,13 @@ def sever(transport: asyncio.BaseTransport) -> None:
     loop._remove_writer(descriptor)
     with contextlib.suppress(RuntimeError):  # whoever still waits on a closed loop cannot be told
         close(None)
+
+
+def has_unread(transport: asyncio.BaseTransport) -> bool:
+    """Whether something has come that its loop had no turn to read, the end of the connection included."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,310 @@
+"""Appends that wait while others are under way are sent together, in one statement, and end each by itself.
+
+What is unusual about an append (a key that is there, an owner that is not, one that is locked) is found by that
+statement and left undone: such an append goes the long way, step by step in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from unified_storage.backends.sql.statements import Call, Row
+from unified_storage.backends.sql.store import Store
+from unified_storage.errors import StorageError, StorageTimeoutError
+from unified_storage.logs import EntryDraft, LogName
+from unified_storage.placing import Append
+from unified_storage.transactions import to_the_end
+
+_MOST_TOGETHER = 128
+_MOST_ENTRIES = 1000
+_MOST_BYTES = 1 << 20
+_UNDER_WAY = 2
+"""Statements of one event loop at once: while the server carries one out, the other is packed or its rows are read."""
+_SOON = 0.02
+"""Seconds after which an append that was sent alone most likely waits for a lock: nobody else waits for it."""
+_BESIDE_A_BODY = 64
+
+Numbers = list[int]
+AtOnce = Callable[[Call, float], Awaitable[list[Row] | None]]
+LongWay = Callable[[Append], Awaitable[Numbers]]
+
+
+@dataclass(slots=True)
+class Share:
+    """What several appends add to one log."""
+
+    name: LogName
+    drafts: list[EntryDraft]
+    appends: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a share."""
+
+    before: int | None
+    """The log's last number before it; None where nothing was done."""
+    is_held_elsewhere: bool = False
+    """Nothing was done because somebody else holds the owner, or there is none."""
+
+
+class AppendStatements(Protocol):
+    """How an engine appends in one round trip, which is a transaction of its own."""
+
+    def alone(self, name: LogName, draft: EntryDraft, now: int) -> Call:
+        """Adds one entry, and waits for its owner where that is locked. No row where it is unusual."""
+
+    def together(self, shares: Sequence[Share], now: int) -> Call:
+        """Adds all shares that it can, and waits for no row that somebody else holds."""
+
+    def number(self, rows: Sequence[Row]) -> int | None:
+        """The number that :meth:`alone` gave; None where nothing was done."""
+
+    def verdicts(self, rows: Sequence[Row], shares: Sequence[Share]) -> list[Verdict]:
+        """What became of each share of :meth:`together`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An append, and what became of it."""
+
+    asked: Append
+    size: int
+    due: float
+    """The loop's time at which it is given up where it still waits."""
+    outcome: asyncio.Future[Numbers | None]
+    """Its numbers; None where it has to go the long way. Done where the caller was cancelled."""
+    flight: asyncio.Task[None] | None = None
+    """What has it in hand."""
+    leads: bool = False
+    """It goes the long way to a locked owner; others wait for its end instead of waiting for the lock as well."""
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        return self.asked.name.owner_key
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The appends of one event loop."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    under_way: int = 0
+    busy: set[tuple[str, str]] = field(default_factory=set)
+    """The owners that somebody has in hand: a second statement would only find them locked."""
+    flights: set[asyncio.Task[None]] = field(default_factory=set)
+    alarm: asyncio.TimerHandle | None = None
+
+
+class Appends:
+    """Appends to logs, those that come together together.
+
+    Args:
+        at_once: gives the rows of a statement that is a transaction of its own; None where another writer was in its
+            way. It takes so many seconds at most.
+        timeout: seconds that an append has.
+    """
+
+    def __init__(self, store: Store, statements: AppendStatements, at_once: AtOnce, timeout: float) -> None:
+        self._store = store
+        self._statements = statements
+        self._at_once = at_once
+        self._timeout = timeout
+        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = weakref.WeakKeyDictionary()
+
+    async def append(self, asked: Append, long_way: LongWay) -> Numbers:
+        """Add the entries of *asked*; a cancelled caller finds them all there, or none of them and none to come."""
+        if not _is_usual(asked):
+            return await long_way(asked)
+        lane = self._lane()
+        loop = asyncio.get_running_loop()
+        mine = _Waiting(asked, _size(asked), loop.time() + self._timeout, loop.create_future())
+        try:
+            numbers = await self._tried(lane, mine)
+            return await long_way(asked) if numbers is None else numbers
+        finally:
+            if mine.leads:
+                lane.busy.discard(mine.owner)
+                self._start(lane)
+
+    def _lane(self) -> _Lane:
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = _Lane()
+        return lane
+
+    async def _tried(self, lane: _Lane, mine: _Waiting) -> Numbers | None:
+        is_free = lane.under_way < _UNDER_WAY and mine.owner not in lane.busy
+        if is_free and len(mine.asked.drafts) == 1:
+            return await self._alone(lane, mine)
+        lane.waiting.append(mine)
+        self._watch(lane)
+        if is_free:
+            self._start(lane)
+        return await self._with_others(lane, mine)
+
+    # -- alone: in the caller's own task, at once --------------------------------------------------------------------
+
+    async def _alone(self, lane: _Lane, mine: _Waiting) -> Numbers | None:
+        lane.under_way += 1
+        lane.busy.add(mine.owner)
+        alarm = asyncio.get_running_loop().call_later(_SOON, self._waits_for_a_lock, lane, mine)
+        try:
+            call = self._statements.alone(mine.asked.name, mine.asked.drafts[0], self._store.now())
+            rows = await self._at_once(call, self._timeout)
+        finally:
+            alarm.cancel()
+            if not mine.leads:
+                lane.under_way -= 1
+                lane.busy.discard(mine.owner)
+                self._start(lane)
+        number = None if rows is None else self._statements.number(rows)
+        return None if number is None else [number]
+
+    def _waits_for_a_lock(self, lane: _Lane, mine: _Waiting) -> None:
+        mine.leads = True
+        lane.under_way -= 1
+        self._start(lane)
+
+    # -- with others -------------------------------------------------------------------------------------------------
+
+    async def _with_others(self, lane: _Lane, mine: _Waiting) -> Numbers | None:
+        try:
+            return await mine.outcome
+        except asyncio.CancelledError:
+            if mine.flight is not None:
+                await to_the_end(asyncio.wait([mine.flight]))
+            else:
+                lane.waiting.remove(mine)
+            raise
+
+    def _watch(self, lane: _Lane) -> None:
+        """See to it that nobody waits for longer than an append may take."""
+        if lane.alarm is None and lane.waiting:
+            lane.alarm = asyncio.get_running_loop().call_at(lane.waiting[0].due, self._tell_the_late, lane)
+
+    def _tell_the_late(self, lane: _Lane) -> None:
+        lane.alarm = None
+        now = asyncio.get_running_loop().time()
+        for each in [each for each in lane.waiting if each.due <= now]:
+            lane.waiting.remove(each)
+            if not each.outcome.done():
+                each.outcome.set_exception(StorageTimeoutError("appends to the same record by others took too long"))
+        self._watch(lane)
+
+    def _start(self, lane: _Lane) -> None:
+        """Send what waits, as far as statements may be under way."""
+        while lane.waiting and lane.under_way < _UNDER_WAY:
+            taken = _taken(lane)
+            if not taken:
+                return
+            lane.under_way += 1
+            lane.busy.update(each.owner for each in taken)
+            flight = asyncio.get_running_loop().create_task(self._fly(lane, taken))
+            for each in taken:
+                each.flight = flight
+            lane.flights.add(flight)
+            flight.add_done_callback(lane.flights.discard)
+
+    async def _fly(self, lane: _Lane, taken: list[_Waiting]) -> None:
+        try:
+            await self._flown(lane, taken)
+        except BaseException as error:
+            for each in taken:
+                if not each.outcome.done():
+                    # each its own: whoever raises one adds to it
+                    each.outcome.set_exception(copy.copy(error) if isinstance(error, StorageError) else error)
+            if not isinstance(error, StorageError):
+                raise
+        finally:
+            # A turn later: those whose appends are done may be about to append again, and go together once more.
+            asyncio.get_running_loop().call_soon(self._land, lane, taken)
+
+    def _land(self, lane: _Lane, taken: list[_Waiting]) -> None:
+        lane.under_way -= 1
+        lane.busy.difference_update({each.owner for each in taken} - {each.owner for each in taken if each.leads})
+        self._start(lane)
+
+    async def _flown(self, lane: _Lane, taken: list[_Waiting]) -> None:
+        by_log: dict[str, list[_Waiting]] = {}
+        for each in taken:
+            by_log.setdefault(each.asked.name.log_id, []).append(each)
+        shares = [
+            Share(members[0].asked.name, [draft for each in members for draft in each.asked.drafts], len(members))
+            for members in by_log.values()
+        ]
+        rows = await self._at_once(self._statements.together(shares, self._store.now()), self._timeout)
+        verdicts = [Verdict(None)] * len(shares) if rows is None else self._statements.verdicts(rows, shares)
+        locked: dict[tuple[str, str], list[_Waiting]] = {}
+        for members, verdict in zip(by_log.values(), verdicts, strict=True):
+            if verdict.is_held_elsewhere:
+                locked.setdefault(members[0].owner, []).extend(members)
+            else:
+                _settle(members, verdict.before)
+        for members in locked.values():
+            _wait_behind_one(lane, members)
+
+
+def _is_usual(asked: Append) -> bool:
+    if asked.rewrites or asked.expected_version is not None or asked.keep_last is not None or not asked.drafts:
+        return False
+    if len(asked.drafts) > _MOST_ENTRIES:
+        return False
+    keys = [draft.key for draft in asked.drafts if draft.key is not None]
+    return len({*keys}) == len(keys)
+
+
+def _size(asked: Append) -> int:
+    return sum(len(draft.body) + _BESIDE_A_BODY for draft in asked.drafts)
+
+
+def _taken(lane: _Lane) -> list[_Waiting]:
+    """What goes together now: of nobody's owner, no key of a log twice, and not too much of it."""
+    taken: list[_Waiting] = []
+    left: deque[_Waiting] = deque()
+    keys: set[tuple[str, str]] = set()
+    size = entries = 0
+    while lane.waiting and len(taken) < _MOST_TOGETHER:
+        each = lane.waiting.popleft()
+        its_keys = {(each.asked.name.log_id, draft.key) for draft in each.asked.drafts if draft.key is not None}
+        if each.owner in lane.busy or its_keys & keys:
+            left.append(each)
+            continue
+        is_too_much = size + each.size > _MOST_BYTES or entries + len(each.asked.drafts) > _MOST_ENTRIES
+        if taken and is_too_much:
+            left.append(each)
+            break
+        taken.append(each)
+        keys |= its_keys
+        size += each.size
+        entries += len(each.asked.drafts)
+    lane.waiting.extendleft(reversed(left))
+    return taken
+
+
+def _settle(members: Sequence[_Waiting], before: int | None) -> None:
+    """Give each its numbers, in order; None where nothing was done."""
+    for each in members:
+        count = len(each.asked.drafts)
+        numbers = None if before is None else [*range(before + 1, before + count + 1)]
+        before = None if before is None else before + count
+        if not each.outcome.done():
+            each.outcome.set_result(numbers)
+
+
+def _wait_behind_one(lane: _Lane, members: Sequence[_Waiting]) -> None:
+    """Have the first go the long way to an owner that is locked, and the others try again after it."""
+    left = [each for each in members if not each.outcome.done()]
+    for leader in left[:1]:
+        leader.leads = True
+        leader.outcome.set_result(None)
+    for each in left[1:]:
+        each.flight = None
+    lane.waiting.extendleft(reversed(left[1:]))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from session_adapter.entries import element_entry, history_of, shown_elements
 from session_adapter.formats import FORMATS, Format, by_name, detect
 from session_adapter.formats.places import ABSENT, Document, Path, value_at, with_value
@@ -20,6 +22,7 @@ from session_adapter.metadata import derived_metadata, own_fields
 from session_adapter.timestamps import Zone, render
 from session_adapter.trace import Trace
 from unified_storage.errors import StorageValidationError
+from unified_storage.texts import encode_each, is_plain
 from unified_storage.values import MAX_DEPTH, copied, decode, encode
 
 __all__ = [
@@ -100,7 +103,7 @@ class Snapshot:
 def exact_texts(elements: Sequence[Any], path: Path) -> list[str]:
     """The exact text of each element of the list at *path*; a refusal names its place."""
     place = ".".join(("data", *path))
-    texts = [encode(element, path=f"{place}[{at}]") for at, element in enumerate(elements)]
+    texts = encode_each(elements, lambda at: f"{place}[{at}]")
     room = MAX_DEPTH - len(path) - 1
     for at, text in enumerate(texts):
         if text.count("{") + text.count("[") > room:  # else it cannot be that deep
@@ -227,24 +230,30 @@ def imported(
     Returns:
         The record with all fields, and its history log; None for a document without a message list.
     """
-    split = Snapshot.of(document).split()
+    split = _split(document)
     unknown = list(time_unknown)
     own: dict[str, Any] = {"time_unknown": unknown} if unknown else {}
     if split.texts is not None:
         own["history"] = Trace.of_new(split.texts).facts()
     times = {"created_at": created_at, "updated_at": updated_at, "expires_at": None}
     record = record_of(key, split, own) | {"thread_id": None, "version": 1} | times
-    return record, _imported_log(record["id"], split, source_timezone, now)
+    elements = split.format.history(document)
+    return record, None if elements is None else _imported_log(
+        record["id"], elements, split.format, source_timezone, now
+    )
 
 
-def _imported_log(stored: str, split: Split, zone: Zone, now: datetime) -> dict[str, Any] | None:
-    if split.texts is None:
-        return None
+def _split(document: Document) -> Split:
+    """*document* taken apart, sharing what is in it: it is to be restored as it is, and was checked to be storable."""
+    format = detect(document)
+    elements = format.history(document)
+    texts = None if elements is None else exact_texts(elements, format.history_path or ())
+    return Split(format, format.without_history(document), texts)
+
+
+def _imported_log(stored: str, elements: Sequence[Any], format: Format, zone: Zone, now: datetime) -> dict[str, Any]:
     blank = {"key": None, "created_at": now}
-    elements = (decode(text) for text in split.texts)
-    entries = [
-        {**blank, **element_entry(element, split.format, zone), "seq": seq} for seq, element in enumerate(elements, 1)
-    ]
+    entries = [{**blank, **element_entry(element, format, zone), "seq": seq} for seq, element in enumerate(elements, 1)]
     return {"log_id": history_of(stored), "last_seq": len(entries), "entries": entries}
 
 
@@ -257,6 +266,8 @@ def content_hash(document: Document) -> str:
     Raises:
         StorageValidationError: something in it cannot be kept; ``error.path`` names the place.
     """
+    if is_plain(document):
+        return hashlib.sha256(b"".join(_plain_pieces(document))).hexdigest()
     hashed = hashlib.sha256()
     for piece in _pieces(document, "data"):
         hashed.update(piece.encode())
@@ -272,6 +283,22 @@ def order_free(value: Any) -> Any:
 
 def _name_of(item: tuple[Any, Any]) -> str:
     return str(item[0])  # a key that is no text is refused when it is encoded
+
+
+def _plain_pieces(value: Any) -> Iterator[bytes]:
+    """What :func:`_pieces` gives, of a value that is plain JSON."""
+    if type(value) is dict:
+        yield b"{"
+        for key in sorted(value):
+            yield b"{%b:null}" % msgspec.json.encode(key)
+            yield from _plain_pieces(value[key])
+        yield b"}"
+    elif type(value) is list:
+        yield b"["
+        yield from (b"=" + msgspec.json.encode(item, order="sorted") for item in value)
+        yield b"]"
+    else:
+        yield b"=" + msgspec.json.encode(value)
 
 
 def _pieces(value: Any, path: str) -> Iterator[str]:

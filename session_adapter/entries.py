@@ -150,5 +150,6 @@ def event_entry(event: Mapping[str, Any], zone: Zone) -> dict[str, Any]:
 
 
 def _timed(entry: dict[str, Any], event: Event | None, zone: Zone) -> dict[str, Any]:
-    moment = read_time((event or {}).get("timestamp"), zone).moment
+    told = None if event is None else event.get("timestamp")
+    moment = None if told is None else read_time(told, zone).moment
     return entry if moment is None else entry | {"created_at": moment}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from legacy.stores.contents import entries_of, history_in, session_content
 from legacy.stores.parcels import SESSION, Log, Parcel, Record
 from session_adapter.metadata import OWN, own_fields
+from unified_storage.times import micros
 from unified_storage.values import equal
 
 FIELDS = ("data", "metadata", "session_id", "thread_id", "created_at", "updated_at", "expires_at")
 _ENTRY = ("seq", "key", "created_at", "body")
+_BY_VALUE_ALONE = 2
+"""The last version of ``marshal``'s form in which equal values have equal bytes, wherever else they are referred to."""
 
 
 def exact_differences(parcel: Parcel, record: Record, logs: Iterable[Log]) -> tuple[str, ...]:
     """Which fields and logs just read back are not what was written: every one counts but the version."""
+    read_back = [*logs]
+    if _equal(_facts(parcel.record, FIELDS), _facts(record, FIELDS)):
+        return log_differences(parcel.logs, read_back)
     fields = [name for name in FIELDS if not _same(parcel.record.get(name), record[name])]
-    return (*fields, *log_differences(parcel.logs, logs))
+    return (*fields, *log_differences(parcel.logs, read_back))
 
 
 def whole_differences(parcel: Parcel, found: Parcel) -> tuple[str, ...]:
@@ -75,16 +82,31 @@ def _users(record: Record) -> Any:
 
 def _same_log(left: Log | None, right: Log | None) -> bool:
     one, other = entries_of(left), entries_of(right)
-    return len(one) == len(other) and all(map(_same_entry, one, other))
+    if len(one) != len(other):
+        return False
+    return _equal([_facts(entry, _ENTRY) for entry in one], [_facts(entry, _ENTRY) for entry in other])
 
 
-def _same_entry(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    return all(_same(left.get(name), right.get(name)) for name in _ENTRY)
+def _facts(fields: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
+    return [_comparable(fields.get(name)) for name in names]
 
 
 def _same(left: Any, right: Any) -> bool:
-    return equal(_in_utc(left), _in_utc(right))
+    return _equal(_comparable(left), _comparable(right))
 
 
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+def _comparable(value: Any) -> Any:
+    """A time of a record or entry as microseconds, whatever its offset; anything else as it is."""
+    return micros(value) if isinstance(value, datetime) else value
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return _has_same_bytes(left, right) or equal(left, right)
+
+
+def _has_same_bytes(left: Any, right: Any) -> bool:
+    """Whether both are spelled alike, types and order of keys included: quickly found, and almost always so."""
+    try:
+        return marshal.dumps(left, _BY_VALUE_ALONE) == marshal.dumps(right, _BY_VALUE_ALONE)
+    except ValueError:  # there is something in it that has no such form
+        return False

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from legacy.stores.contents import entries_of, joined, session_content
-from legacy.stores.file_reading import VANISHED, FileRefused, read_bytes, refusal_of
-from legacy.stores.legacy_survey import FolderSurvey, SessionFile, content_of, shown, understood
+from legacy.stores.file_reading import VANISHED, FileRefused, parse, read_bytes, refusal_of
+from legacy.stores.legacy_survey import FolderSurvey, SessionFile, Surveyed, content_of, shown, understood
 from legacy.stores.parcels import IGNORED, QUARANTINED, Item, Parcel
 from legacy.stores.session_data import as_session_data
 from session_adapter.documents import imported
@@ -62,64 +62,65 @@ class LegacyFiles:
     async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
         place = visible_id(after) if after else ""
         while files := self._survey.sessions(place, _FILES_AT_A_TIME):
-            yield await asyncio.to_thread(lambda files: [self._one_or_twin(*file) for file in files], files)
-            place = files[-1][1]
+            yield await asyncio.to_thread(lambda files: [self._one_or_twin(file) for file in files], files)
+            place = files[-1].told.id
 
     async def close(self) -> None:
         self._survey.close()
 
-    def _one_or_twin(self, name: bytes, id: str, digest: str, content: str) -> Parcel | Item:
-        """The session *id* from its file; where that has vanished, from one that said the same."""
-        one = self._one(name, id, digest, content)
-        twins = self._survey.twins_of(id, content) if _has_vanished(one) else []
+    def _one_or_twin(self, file: Surveyed) -> Parcel | Item:
+        """The session from its file; where that has vanished, from one that said the same."""
+        one = self._one(file.name, file)
+        twins = self._survey.twins_of(file.told.id, file.content) if _has_vanished(one) else []
         for twin in twins:
-            other = self._one(twin, id, digest, content)
+            other = self._one(twin, file)
             if not _has_vanished(other):
                 other.reasons = (*other.reasons, "duplicate_vanished")
                 return other
         if twins:
             # They were told to be duplicates of it, so somebody has to look where the session went.
-            return Item(shown(name), id, QUARANTINED, (VANISHED,))
+            return Item(shown(file.name), file.told.id, QUARANTINED, (VANISHED,))
         return one
 
-    def _one(self, name: bytes, id: str, digest: str, content: str) -> Parcel | Item:
-        """The session *id*, read again: it is what stands in the file now that is copied."""
+    def _one(self, name: bytes, surveyed: Surveyed) -> Parcel | Item:
+        """The session, read again from the file *name*: it is what stands there now that is copied."""
         try:
             read = read_bytes(os.path.join(self._folder, name))
+            digest = read.digest
+            if name == surveyed.name and digest == surveyed.digest:
+                file = SessionFile(parse(read.content).value, surveyed.told, digest, read.modified)
+                return self._parcel(name, file, surveyed.content, len(read.content))
             file = understood(name, read, self._zone)
-            if file.digest != digest:
-                self._check_still(name, id, file)
-                content = content_of(file)
-            return self._parcel(name, file, content, len(read.content))
+            self._check_still(surveyed.told.id, file)
+            return self._parcel(name, file, content_of(file), len(read.content))
         except FileRefused as refused:
             outcome = IGNORED if refused.reason == VANISHED else QUARANTINED
-            return Item(shown(name), id, outcome, (refused.reason,), detail=refused.detail)
+            return Item(shown(name), surveyed.told.id, outcome, (refused.reason,), detail=refused.detail)
 
-    def _check_still(self, name: bytes, id: str, file: SessionFile) -> None:
+    def _check_still(self, id: str, file: SessionFile) -> None:
         # Renamed inside while we were copying: whether another file has that id too was decided before.
-        if file.found.id != id:
+        if file.told.id != id:
             raise FileRefused("changed_during_copy", "it names another session now; copy again")
 
     def _parcel(self, name: bytes, file: SessionFile, content: str, size: int) -> Parcel:
-        document, found = file.document, file.found
-        assert found.id is not None
-        created, updated = _times(found.created_at, found.updated_at, file.modified or self._started)
+        document, told = file.document, file.told
+        created, updated = _times(told.created_at, told.updated_at, file.modified or self._started)
         source_hash = joined(content, self._zone_name, self._convert or "")
         if self._convert is not None:
-            document = as_session_data(document, id=found.id)
+            document = as_session_data(document, id=told.id)
         try:
             record, log = imported(
                 document,
-                key=found.id,
+                key=told.id,
                 created_at=created,
                 updated_at=updated,
                 source_timezone=self._zone,
-                time_unknown=found.time_unknown,
+                time_unknown=told.time_unknown,
                 now=self._started,
             )
         except StorageError as error:
             raise refusal_of(error) from error
-        reasons = (*file.warnings, *(f"{time}_unknown" for time in found.time_unknown))
+        reasons = (*told.warnings, *(f"{time}_unknown" for time in told.time_unknown))
         if self._convert is not None:
             content = session_content(record, entries_of(log))
         return Parcel(record, [log] if log else [], source_hash, content, False, shown(name), reasons, size)

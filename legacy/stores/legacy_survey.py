@@ -25,21 +25,21 @@ from legacy.stores.file_reading import (
 )
 from legacy.stores.parcels import DUPLICATE, IGNORED, QUARANTINED, Item
 from legacy.stores.survey import in_batches, temporary_database
-from session_adapter.formats.inspection import Findings, findings
+from session_adapter.formats.inspection import findings
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageError
-from unified_storage.times import micros
+from unified_storage.times import micros, moment
 
 _SUFFIX = b".json"
 _AT_A_TIME = 200
 _SCHEMA = """
     CREATE TABLE files (
-        name BLOB PRIMARY KEY, id TEXT, updated INTEGER, digest TEXT, content TEXT,
+        name BLOB PRIMARY KEY, id TEXT, created INTEGER, updated INTEGER, digest TEXT, content TEXT,
         outcome TEXT, reasons TEXT NOT NULL DEFAULT '[]', detail TEXT
     ) WITHOUT ROWID;
     CREATE INDEX files_by_id ON files (id, name);
 """
-_Row = tuple[bytes, str | None, int | None, str | None, str | None, str | None, str, str | None]
+_Row = tuple[bytes, str | None, int | None, int | None, str | None, str | None, str | None, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,49 @@ class SessionFile:
     """One file, read and understood.
 
     Attributes:
-        document: its JSON value; not an object only where ``found`` refuses it.
+        document: its JSON value, an object.
         digest: of the bytes.
-        warnings: of its text, its name and its document.
     """
 
     document: dict[str, object]
-    found: Findings
+    told: Told
     digest: str
     modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the bytes and the name of a file say of its session.
+
+    Attributes:
+        created_at, updated_at: in UTC; None where the document does not tell.
+        warnings: of the file's text, its name and its document.
+    """
+
+    id: str
+    created_at: datetime | None
+    updated_at: datetime | None
     warnings: tuple[str, ...]
+
+    @property
+    def time_unknown(self) -> list[str]:
+        """Which of the two times the document does not tell."""
+        return [name for name in ("created_at", "updated_at") if getattr(self, name) is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A file as the survey found it, to be read again.
+
+    Attributes:
+        digest: of its bytes.
+        content: the hash of its document.
+    """
+
+    name: bytes
+    digest: str
+    content: str
+    told: Told
 
 
 def shown(name: bytes) -> str:
@@ -74,9 +107,10 @@ def understood(name: bytes, read: FileBytes, zone: Zone) -> SessionFile:
     found = findings(parsed.value, stem=_stem(name), source_timezone=zone)
     if found.refusal is not None:
         raise FileRefused(found.refusal)
+    assert found.id is not None  # what is not refused has one
     hidden = ("hidden_file",) if name.startswith(b".") else ()
-    warnings = (*hidden, *parsed.warnings, *found.warnings)
-    return SessionFile(parsed.value, found, read.digest, read.modified, warnings)
+    told = Told(found.id, found.created_at, found.updated_at, (*hidden, *parsed.warnings, *found.warnings))
+    return SessionFile(parsed.value, told, read.digest, read.modified)
 
 
 def content_of(file: SessionFile) -> str:
@@ -130,12 +164,17 @@ class FolderSurvey:
                 for name, id, outcome, reasons, detail in rows
             ]
 
-    def sessions(self, after: str, limit: int) -> list[tuple[bytes, str, str, str]]:
-        """The next sessions behind the id *after*, by id: name, id, digest of the bytes, hash of the document."""
-        return self._database.execute(
-            "SELECT name, id, digest, content FROM files WHERE outcome IS NULL AND id > ? ORDER BY id LIMIT ?",
+    def sessions(self, after: str, limit: int) -> list[Surveyed]:
+        """The next sessions behind the id *after*, by id."""
+        rows = self._database.execute(
+            "SELECT name, digest, content, id, created, updated, reasons FROM files "
+            "WHERE outcome IS NULL AND id > ? ORDER BY id LIMIT ?",
             (after, limit),
-        ).fetchall()
+        )
+        return [
+            Surveyed(name, digest, content, Told(id, _known(created), _known(updated), tuple(json.loads(warnings))))
+            for name, digest, content, id, created, updated, warnings in rows
+        ]
 
     def twins_of(self, id: str, content: str) -> list[bytes]:
         """The files that say the same as the one that was found to be the session *id*, by name."""
@@ -149,7 +188,7 @@ class FolderSurvey:
 
     def _keep(self, rows: list[_Row]) -> None:
         self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._database.execute("COMMIT")
         rows.clear()
 
@@ -160,9 +199,10 @@ class FolderSurvey:
             content = content_of(file)
         except FileRefused as refused:
             outcome = IGNORED if refused.reason in _NO_SESSIONS else QUARANTINED
-            return entry.name, None, None, None, None, outcome, json.dumps([refused.reason]), refused.detail
-        updated = None if file.found.updated_at is None else micros(file.found.updated_at)
-        return entry.name, file.found.id, updated, file.digest, content, None, "[]", None
+            return entry.name, None, None, None, None, None, outcome, json.dumps([refused.reason]), refused.detail
+        told = file.told
+        created, updated = _micros(told.created_at), _micros(told.updated_at)
+        return entry.name, told.id, created, updated, file.digest, content, None, json.dumps(told.warnings), None
 
     def _decide_duplicates(self) -> None:
         shared = """
@@ -176,6 +216,14 @@ class FolderSurvey:
                 self._database.execute(
                     "UPDATE files SET outcome = ?, reasons = ? WHERE name = ?", (outcome, json.dumps([reason]), name)
                 )
+
+
+def _micros(time: datetime | None) -> int | None:
+    return None if time is None else micros(time)
+
+
+def _known(time: int | None) -> datetime | None:
+    return None if time is None else moment(time)
 
 
 _NO_SESSIONS = {"directory", "stray_tmp", "not_a_session_file", NOT_A_REGULAR_FILE, VANISHED}

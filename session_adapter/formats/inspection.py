@@ -159,6 +159,9 @@ def _event_reasons(format: Format, document: Document, zone: Zone) -> Iterator[s
             yield "unknown_message_type"
         if not _is_content(event["content"]):
             yield "field_type"
-        time = read_time(event.get("timestamp"), zone)
+        told = event.get("timestamp")
+        if told is None:
+            continue
+        time = read_time(told, zone)
         if time.moment is None and time.reason != MISSING:
             yield "bad_event"

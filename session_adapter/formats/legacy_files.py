@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from session_adapter.formats.format import Event, Format
-from session_adapter.formats.places import Document, text_of, value_at
+from session_adapter.formats.places import Document, is_mapping, text_of, value_at
 
 UNKNOWN_ROLE = "unknown"
 MESSAGE_ROLES = {"HumanMessage": "user", "AIMessage": "assistant", "ToolMessage": "tool", "SystemMessage": "system"}
@@ -22,7 +22,7 @@ _NOT_CARRIED = {"role", "content", "seq", "index"}  # seq and index are places i
 
 def message_to_event(message: Any) -> Event | None:
     """A typed message as an event; it has no time of its own, and none is invented."""
-    if not isinstance(message, Mapping):
+    if not is_mapping(message):
         return None
     role = _looked_up(MESSAGE_ROLES, message.get("type")) or UNKNOWN_ROLE
     return {"role": role, "content": message.get("content"), **_call_fields(message.get("additional_kwargs"))}
@@ -40,7 +40,7 @@ def message_from_event(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def interaction_to_event(interaction: Any) -> Event | None:
     """An interaction as an event with its id and time, both as found."""
-    if not isinstance(interaction, Mapping):
+    if not is_mapping(interaction):
         return None
     told = value_at(interaction, ("metadata", "role"))
     typed = _looked_up(INTERACTION_ROLES, interaction.get("interaction_type")) or UNKNOWN_ROLE
@@ -77,7 +77,7 @@ def _looked_up(names: Mapping[str, str], key: object) -> str | None:
 
 def _call_fields(holder: object) -> Event:
     # Calls stay in the form they were written in; what is no list of objects cannot be shown as calls.
-    if not isinstance(holder, Mapping):
+    if not is_mapping(holder) or not holder:
         return {}
     fields: Event = {}
     calls = holder.get("tool_calls")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from unified_storage.errors import StorageConflictError, StorageValidationError
-from unified_storage.record import checked_id, checked_type
+from unified_storage.record import check_list, checked_id, checked_type
 
 _LONGEST_WAIT = 10_000_000
 _HIGHEST_COUNT = (1 << 63) - 1
@@ -35,11 +37,45 @@ def check_expected(expected: object) -> None:
 
 def check_count(name: str, value: object, *, least: int = 0) -> None:
     """Raise ``StorageValidationError`` unless *value* is None or a whole number of at least *least*."""
-    if value is None or (type(value) is int and least <= value <= _HIGHEST_COUNT):
+    if value is not None:
+        check_number(name, value, least=least)
+
+
+def check_number(name: str, value: object, *, least: int = 0) -> None:
+    """Raise ``StorageValidationError`` unless *value* is a whole number of at least *least*."""
+    if type(value) is int and least <= value <= _HIGHEST_COUNT:
         return
     raise StorageValidationError(
         f"{name} must be a whole number of at least {least} and below 2**63", details={"path": name}
     )
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raise ``StorageValidationError`` unless *value* is True or False."""
+    if type(value) is not bool:
+        raise StorageValidationError(
+            f"{name} must be True or False, not {type(value).__name__}", details={"path": name}
+        )
+
+
+def check_walk(batch_size: object, with_data: object) -> None:
+    """Raise ``StorageValidationError`` unless a ``stream_list`` can go so."""
+    check_number("batch_size", batch_size, least=1)
+    check_switch("with_data", with_data)
+
+
+def check_page(limit: object, skip: object, with_data: object) -> None:
+    """Raise ``StorageValidationError`` unless a ``page`` can be so."""
+    check_number("limit", limit)
+    check_number("skip", skip)
+    check_switch("with_data", with_data)
+
+
+def check_repetition(fn: object, attempts: object) -> None:
+    """Raise ``StorageValidationError`` unless ``atomically`` can do *fn* so often."""
+    if not callable(fn):
+        raise StorageValidationError(f"fn must be a function, not {type(fn).__name__}", details={"path": "fn"})
+    check_number("attempts", attempts, least=1)
 
 
 def checked_seconds(name: str, value: object) -> float:
@@ -51,12 +87,24 @@ def checked_seconds(name: str, value: object) -> float:
     )
 
 
-def days_ago(now: datetime, days: int) -> datetime:
+def idle_filter(type_name: str, retention_days: int, now: datetime) -> dict[str, Any]:
+    """The filter for records of a type that nobody has changed for *retention_days* before *now*."""
+    check_number("retention_days", retention_days, least=1)
+    return {"type": checked_type(type_name), "updated_at": {"$lt": _days_ago(now, retention_days)}}
+
+
+def _days_ago(now: datetime, days: int) -> datetime:
     """*days* before *now*, or the beginning of the calendar."""
     try:
         return now - timedelta(days=days)
     except OverflowError:
         return datetime.min.replace(tzinfo=UTC)
+
+
+def checked_ids(ids: Iterable[str]) -> list[str]:
+    """Every id of a batch, once."""
+    check_list(ids, "ids")
+    return [*dict.fromkeys(checked_id(id) for id in ids)]
 
 
 def checked_kind(type_name: str | None) -> str | None:

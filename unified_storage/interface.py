@@ -10,12 +10,20 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
-from unified_storage.arguments import check_count, check_expected, check_version, days_ago
+from unified_storage.arguments import (
+    check_count,
+    check_expected,
+    check_repetition,
+    check_switch,
+    check_version,
+    checked_ids,
+    idle_filter,
+)
 from unified_storage.clock import Clock, utc_now
-from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
+from unified_storage.errors import StorageConflictError, StorageError
 from unified_storage.filters import Condition, Path
 from unified_storage.findings import Finding
-from unified_storage.record import checked_id, checked_records, updated_record
+from unified_storage.record import check_list, checked_id, checked_records, updated_record
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -119,6 +127,7 @@ class IUnifiedStorage(ABC):
     ) -> Records:
         """The matching records by ``(id, type)``, all of them or the first *limit*."""
         check_count("limit", limit)
+        check_switch("with_data", with_data)
         found: Records = []
         if limit == 0:
             return found
@@ -189,17 +198,17 @@ class IUnifiedStorage(ABC):
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
         """Delete all of them that are there, in one step; returns how many were."""
-        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
+        wanted = checked_ids(ids)
         async with self.transaction() as tx:
             return sum([await tx.delete(id, type=type, cascade=cascade) for id in wanted])
 
     async def get_by_session(self, session_id: str) -> Records:
         """The records grouped under a session (its *record id*), by ``(id, type)``."""
-        return await self.list({"session_id": session_id})
+        return await self.list({"session_id": checked_id(session_id, "session_id")})
 
     async def get_by_thread(self, thread_id: str) -> Records:
         """The records grouped under a thread, by ``(id, type)``."""
-        return await self.list({"thread_id": thread_id})
+        return await self.list({"thread_id": checked_id(thread_id, "thread_id")})
 
     # -- logs ----------------------------------------------------------------------------------------------------
 
@@ -251,6 +260,7 @@ class IUnifiedStorage(ABC):
 
     async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
         """All entries of several logs, in one go where the backend can; a log that is not there is empty."""
+        check_list(log_ids, "log_ids")
         return {log_id: await self.read(log_id) for log_id in log_ids}
 
     @abstractmethod
@@ -288,7 +298,9 @@ class IUnifiedStorage(ABC):
         """``fn(tx)`` in a transaction, repeated with a growing pause on retryable conflicts."""
         import asyncio  # late: half of what importing this package would cost
 
-        for attempt in range(1, attempts + 1):
+        check_repetition(fn, attempts)
+        attempt = 1
+        while True:
             try:
                 async with self.transaction() as tx:
                     return await fn(tx)
@@ -296,7 +308,7 @@ class IUnifiedStorage(ABC):
                 if attempt == attempts or not (isinstance(error, StorageConflictError) and error.retryable):
                     raise
             await asyncio.sleep(random.uniform(0, min(0.2, 0.001 * 2**attempt)))
-        raise StorageValidationError("attempts must be at least 1", details={"attempts": attempts})
+            attempt += 1
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 
@@ -319,8 +331,8 @@ class IUnifiedStorage(ABC):
         Returns:
             How many went, or would go.
         """
-        check_count("retention_days", retention_days, least=1)
-        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
+        idle = idle_filter(type, retention_days, self.clock())
+        check_switch("dry_run", dry_run)
         if dry_run:
             return await self.count(idle)
         gone = 0
@@ -357,6 +369,7 @@ class IUnifiedStorage(ABC):
         Raises:
             StorageTransactionError: inside a transaction, which would see only its own state.
         """
+        check_switch("repair", repair)
         await self.health_check()  # a storage that is closed or away says so; nothing else is known of it here
         for batch in list[Findings]():
             yield batch

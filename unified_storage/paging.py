@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unified_storage.arguments import check_count
+from unified_storage.arguments import check_page
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.interface import Filters, IUnifiedStorage, Page, Records
 from unified_storage.ordering import Order, after, cursor_of, ordered, parse_order, read_cursor, write_cursor
@@ -27,8 +27,7 @@ async def page_of_all(
     with_data: bool,
 ) -> Page:
     """One page out of everything that matches."""
-    check_count("limit", limit)
-    check_count("skip", skip)
+    check_page(limit, skip, with_data)
     condition = parse_filters(filters)
     order = page_order(storage, order_by)
     place = None if cursor is None else read_cursor(cursor, order, condition)

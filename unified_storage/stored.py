@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from unified_storage.arguments import check_switch
 from unified_storage.errors import StorageIntegrityError, StorageValidationError
 from unified_storage.filters import Condition, matches, visible
 from unified_storage.record import Draft, is_system, later
@@ -68,6 +69,7 @@ class StoredRecord:
 
     def taken(self, others: Iterable[StoredRecord], *, cascade: bool) -> list[StoredRecord]:
         """What goes when this record is deleted: it alone, or with *cascade* those of *others* that it groups too."""
+        check_switch("cascade", cascade)
         column = GROUPS.get(self.draft.type) if cascade else None
         if column is None:
             return [self]

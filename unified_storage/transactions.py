@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from unified_storage.arguments import checked_seconds
+from unified_storage.arguments import check_repetition, checked_seconds
 from unified_storage.delegate import Delegate
 from unified_storage.errors import StorageError, StorageTimeoutError, StorageTransactionError, StorageValidationError
 from unified_storage.handed_in import kept_items
@@ -115,6 +115,7 @@ class Transaction(Delegate):
 
     async def atomically(self, fn: Callable[[IUnifiedStorage], Awaitable[T]], *, attempts: int = 5) -> T:
         """``fn`` in this very transaction, once: only the outermost caller can try again."""
+        check_repetition(fn, attempts)
         return await fn(self)
 
     def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
@@ -255,7 +256,7 @@ class _Joined:
 
 def checked_operations(operations: Iterable[Mapping[str, Any]] | None) -> list[tuple[str, dict[str, Any]]]:
     """Each operation as a verb and its arguments; a fault in one raises before anything is done."""
-    if operations is None or isinstance(operations, Mapping | str) or not isinstance(operations, Iterable):
+    if operations is None or isinstance(operations, Mapping | str | bytes) or not isinstance(operations, Iterable):
         raise StorageValidationError("await a transaction with a list of operations", details={"path": "operations"})
     return [_checked_operation(operation, index) for index, operation in enumerate(operations)]
 

@@ -1,10 +1,10 @@
 """A storage by a third party: the abstract verbs and nothing more, on records and entries that never change."""
 
 from unified_storage import IUnifiedStorage
-from unified_storage.arguments import behind, check_count, check_version, checked_kind
+from unified_storage.arguments import behind, check_version, check_walk, checked_kind
 from unified_storage.exclusive import Exclusive, Work
 from unified_storage.filters import parse_filters
-from unified_storage.logs import check_owners, checked_log, checked_range, info_of, parse_log_id
+from unified_storage.logs import check_owners, checked_logs, checked_range, info_of, parse_log_id
 from unified_storage.opening import refuse_unknown
 from unified_storage.placing import checked_append, checked_rewrite
 from unified_storage.record import checked_id, checked_record, checked_records, now_micros
@@ -51,7 +51,7 @@ class Shelf(IUnifiedStorage):
 
     async def stream_list(self, filters=None, batch_size=100, *, after=None, with_data=True):
         condition, place = parse_filters(filters), behind(after)
-        check_count("batch_size", batch_size, least=1)
+        check_walk(batch_size, with_data)
         while True:
             async with self._exclusive:
                 rows = sorted(self._living().items())
@@ -113,7 +113,7 @@ class Shelf(IUnifiedStorage):
             yield sorted(name.log_id for name in names)
 
     async def restore(self, records, logs=()):
-        drafts, wholes = checked_records(records, restored=True), [checked_log(log) for log in logs]
+        drafts, wholes = checked_records(records, restored=True), checked_logs(logs)
         among = {draft.key for draft in drafts}
         async with self._exclusive:
             check_owners(wholes, among, self._living().get)

@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from unified_storage.arguments import Place, behind, check_count, check_expected, checked_kind
+from unified_storage.arguments import (
+    Place,
+    behind,
+    check_count,
+    check_expected,
+    check_switch,
+    check_walk,
+    checked_ids,
+    checked_kind,
+)
 from unified_storage.backends.memory_tables import MemoryTables
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageTransactionError
@@ -29,7 +38,7 @@ from unified_storage.interface import (
     Seqs,
     TransactionCall,
 )
-from unified_storage.logs import checked_log, checked_range, parse_log_id
+from unified_storage.logs import checked_logs, checked_prefix, checked_range, parse_log_id
 from unified_storage.opening import StorageURL, number_option, refuse_unknown, switch_option
 from unified_storage.placing import checked_append, checked_rewrite
 from unified_storage.record import checked_id, checked_record, checked_records
@@ -73,6 +82,7 @@ class _MemoryVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
+        check_switch("cascade", cascade)
         return await self._run(lambda tables: tables.delete(id, checked_kind(type), cascade, expected_version))
 
     async def exists(self, id: str, *, type: str | None = None) -> bool:
@@ -83,6 +93,7 @@ class _MemoryVerbs(IUnifiedStorage):
         self, filters: Filters | None = None, limit: int | None = None, *, with_data: bool = True
     ) -> Records:
         check_count("limit", limit)
+        check_switch("with_data", with_data)
         condition = parse_filters(filters)
         rows = await self._run(lambda tables: [*itertools.islice(tables.walk(condition), limit)])
         return [row.handed_out(with_data) for row in rows]
@@ -97,7 +108,7 @@ class _MemoryVerbs(IUnifiedStorage):
     ) -> AsyncIterator[Records]:
         condition = parse_filters(filters)
         place = behind(after)
-        check_count("batch_size", batch_size, least=1)
+        check_walk(batch_size, with_data)
         while True:
             start = place
             rows = await self._run(lambda tables: [*itertools.islice(tables.walk(condition, start), batch_size)])  # noqa: B023 (run at once)
@@ -116,7 +127,8 @@ class _MemoryVerbs(IUnifiedStorage):
         return await self._run(lambda tables: [tables.save(draft) for draft in drafts])
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
-        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
+        wanted = checked_ids(ids)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         return await self._run(lambda tables: sum([tables.delete(id, kind, cascade, None) for id in wanted]))
 
@@ -160,12 +172,12 @@ class _MemoryVerbs(IUnifiedStorage):
         return await self._run(lambda tables: tables.log_info(name))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
-        ids = await self._run(lambda tables: tables.log_ids(prefix))
+        ids = await self._run(lambda tables: tables.log_ids(checked_prefix(prefix)))
         for place in range(0, len(ids), _LOG_IDS_A_BATCH):
             yield ids[place : place + _LOG_IDS_A_BATCH]
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
-        drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
+        drafts, restored = checked_records(records, restored=True), checked_logs(logs)
         return await self._run(lambda tables: tables.restore(drafts, restored))
 
     async def _delete_unless_touched(self, listed: Record) -> bool:

@@ -51,7 +51,7 @@ class Cache(Delegate):
 
     async def load(self, id: str, *, type: str | None = None) -> Record | None:
         self._holders.check()  # what is remembered must not answer where the storage would refuse
-        if type is None or not isinstance(id, str):
+        if not isinstance(type, str) or not isinstance(id, str):
             return await super().load(id, type=type)
         found = self._remembered((id, type))
         if found is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unified_storage.testing.promises.aliasing import AliasingPromises
 from unified_storage.testing.promises.appending import AppendPromises, KeyPromises
+from unified_storage.testing.promises.arguments import ArgumentPromises
 from unified_storage.testing.promises.batches import BatchPromises
 from unified_storage.testing.promises.concurrency import CancellationPromises, IsolationPromises, ThreadPromises
 from unified_storage.testing.promises.deletes import DeletePromises, SharedIdPromises, SystemRecordPromises
@@ -55,5 +56,6 @@ class StorageConformance(
     CleanupPromises,
     LifetimePromises,
     RestorePromises,
+    ArgumentPromises,
 ):
     """Every promise that a storage makes; a subclass named ``Test...`` gives the fixture ``open_store``."""

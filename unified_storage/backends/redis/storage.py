@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from unified_storage.arguments import check_count, check_expected, check_version, checked_kind, days_ago
+from unified_storage.arguments import check_expected, check_switch, check_version, checked_kind, idle_filter
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer
 from unified_storage.backends.redis.client import Argument, RedisClient, opened_client
@@ -36,7 +36,16 @@ from unified_storage.errors import (
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import Entries, Entry, Filters, Findings, Ids, Indexed, Record, Seqs, TransactionCall
-from unified_storage.logs import LogName, ReadRange, RestoredLog, duplicate_key, no_owner, parse_log_id
+from unified_storage.logs import (
+    LogName,
+    ReadRange,
+    RestoredLog,
+    checked_prefix,
+    duplicate_key,
+    log_names,
+    no_owner,
+    parse_log_id,
+)
 from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch_option
 from unified_storage.ordering import Order
 from unified_storage.placing import Append
@@ -221,6 +230,7 @@ class RedisStorage(RedisVerbs):
             return await super().delete(id, type=type, cascade=cascade, expected_version=expected_version)
         checked_id(id)
         check_expected(expected_version)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         owner = await self._looked(lambda buffer: records.found(buffer, id, kind))
         check_version(expected_version, owner.version if owner else 0, id)
@@ -281,7 +291,7 @@ class RedisStorage(RedisVerbs):
         return (await self._entries_of([name], wanted))[0]
 
     async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
-        names = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        names = log_names(log_ids)
         return dict(zip(names, await self._entries_of([*names.values()], _WHOLE_LOG), strict=True))
 
     async def _entries_of(self, names: Sequence[LogName], wanted: ReadRange) -> list[Entries]:
@@ -303,6 +313,7 @@ class RedisStorage(RedisVerbs):
         return logs.info_of(answer)
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
+        checked_prefix(prefix)
         place: bytes | None = None
         while True:
             store = await self._ready()
@@ -361,8 +372,8 @@ class RedisStorage(RedisVerbs):
                 raise no_owner(name)
 
     async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
-        check_count("retention_days", retention_days, least=1)
-        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
+        idle = idle_filter(type, retention_days, self.clock())
+        check_switch("dry_run", dry_run)
         if dry_run:
             return await self.count(idle)
         gone = 0
@@ -391,6 +402,7 @@ class RedisStorage(RedisVerbs):
         return gone
 
     async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        check_switch("repair", repair)
         async with aclosing(Examination(self._ready, repair=repair).findings()) as batches:
             async for found in batches:
                 yield found

@@ -18,7 +18,7 @@ from unified_storage.cursors import Cursor
 from unified_storage.errors import StorageTransactionError
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.interface import Entries, Filters, Ids, Indexed, IUnifiedStorage, TransactionCall
-from unified_storage.logs import ReadRange, parse_log_id
+from unified_storage.logs import ReadRange, checked_prefix, log_names
 from unified_storage.ordering import Order
 
 T = TypeVar("T")
@@ -90,10 +90,11 @@ class RedisUnit(RedisVerbs):
         return total
 
     async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
-        names = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        names = log_names(log_ids)
         return dict(zip(names, await logs.read_each(self._buffer, [*names.values()], _WHOLE_LOG), strict=True))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
+        checked_prefix(prefix)
         ids = await logs.log_ids(self._buffer, prefix) if logs.can_begin_a_log_id(prefix) else []
         for place in range(0, len(ids), _LOG_IDS_A_BATCH):
             yield ids[place : place + _LOG_IDS_A_BATCH]

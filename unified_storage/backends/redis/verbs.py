@@ -7,7 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place
+from unified_storage.arguments import (
+    Place,
+    check_count,
+    check_expected,
+    check_page,
+    check_switch,
+    check_walk,
+    checked_ids,
+    checked_kind,
+    checked_place,
+)
 from unified_storage.backends.redis import listing, logs, records
 from unified_storage.backends.redis.buffer import Buffer
 from unified_storage.backends.redis.courses import BY_ID, Course
@@ -28,7 +38,7 @@ from unified_storage.interface import (
     Records,
     Seqs,
 )
-from unified_storage.logs import LogName, ReadRange, RestoredLog, checked_log, checked_range, parse_log_id
+from unified_storage.logs import LogName, ReadRange, RestoredLog, checked_logs, checked_range, parse_log_id
 from unified_storage.ordering import Order, read_cursor, write_cursor
 from unified_storage.paging import page_order
 from unified_storage.placing import Append, checked_append, checked_rewrite
@@ -96,6 +106,7 @@ class RedisVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         return await self._changed(lambda buffer: records.delete(buffer, id, kind, cascade, expected_version))
 
@@ -109,7 +120,8 @@ class RedisVerbs(IUnifiedStorage):
         return await self._changed(lambda buffer: records.save_all(buffer, drafts))
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
-        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
+        wanted = checked_ids(ids)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         return await self._changed(lambda buffer: records.delete_all(buffer, wanted, kind, cascade))
 
@@ -119,6 +131,7 @@ class RedisVerbs(IUnifiedStorage):
         self, filters: Filters | None = None, limit: int | None = None, *, with_data: bool = True
     ) -> Records:
         check_count("limit", limit)
+        check_switch("with_data", with_data)
         condition = parse_filters(filters)
         if limit == 0:
             return []
@@ -138,7 +151,7 @@ class RedisVerbs(IUnifiedStorage):
     ) -> AsyncIterator[Records]:
         condition = parse_filters(filters)
         place = checked_place(after)
-        check_count("batch_size", batch_size, least=1)
+        check_walk(batch_size, with_data)
         walk = await self._walk(condition, BY_ID, listing.behind(place), None, with_data)
         while batch := await walk.next(batch_size):
             yield [found.record for found in batch]
@@ -155,8 +168,7 @@ class RedisVerbs(IUnifiedStorage):
         skip: int = 0,
         with_data: bool = True,
     ) -> Page:
-        check_count("limit", limit)
-        check_count("skip", skip)
+        check_page(limit, skip, with_data)
         condition, order = parse_filters(filters), page_order(self, order_by)
         place = None if cursor is None else read_cursor(cursor, order, condition)
         wanted = min(skip + limit + 1, _EVERYTHING)
@@ -225,7 +237,7 @@ class RedisVerbs(IUnifiedStorage):
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
-        drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
+        drafts, restored = checked_records(records, restored=True), checked_logs(logs)
         check_numbers(restored)  # before anything is written
         return await self._restored(drafts, restored)
 

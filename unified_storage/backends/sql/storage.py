@@ -10,7 +10,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from unified_storage.arguments import Place, check_count, check_expected, checked_kind, checked_place, days_ago
+from unified_storage.arguments import (
+    Place,
+    check_count,
+    check_expected,
+    check_page,
+    check_switch,
+    check_walk,
+    checked_ids,
+    checked_kind,
+    checked_place,
+    idle_filter,
+)
 from unified_storage.backends.sql import batches, listing, logs, records, schema
 from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.conditions import is_text
@@ -39,8 +50,9 @@ from unified_storage.interface import (
     TransactionCall,
 )
 from unified_storage.logs import (
-    checked_log,
+    checked_logs,
     checked_range,
+    log_names,
     names_system_logs,
     parse_log_id,
 )
@@ -95,6 +107,7 @@ class _SQLVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         return await self._write(lambda: records.delete(self._store, id, kind, cascade, expected_version))
 
@@ -108,7 +121,8 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._write(lambda: batches.save_all(self._store, drafts))
 
     async def batch_delete(self, ids: Iterable[str], *, type: str | None = None, cascade: bool = False) -> int:
-        wanted = [*dict.fromkeys(checked_id(id) for id in ids)]
+        wanted = checked_ids(ids)
+        check_switch("cascade", cascade)
         kind = checked_kind(type)
         return await self._write(lambda: records.delete_all(self._store, wanted, kind, cascade))
 
@@ -118,6 +132,7 @@ class _SQLVerbs(IUnifiedStorage):
         self, filters: Filters | None = None, limit: int | None = None, *, with_data: bool = True
     ) -> Records:
         check_count("limit", limit)
+        check_switch("with_data", with_data)
         condition = parse_filters(filters)
         if limit == 0:
             return []
@@ -138,7 +153,7 @@ class _SQLVerbs(IUnifiedStorage):
     ) -> AsyncIterator[Records]:
         condition = parse_filters(filters)
         place = checked_place(after)
-        check_count("batch_size", batch_size, least=1)
+        check_walk(batch_size, with_data)
         while True:
             batch, place = await self._in_order(condition, place, batch_size, with_data)
             if batch:
@@ -156,8 +171,7 @@ class _SQLVerbs(IUnifiedStorage):
         skip: int = 0,
         with_data: bool = True,
     ) -> Page:
-        check_count("limit", limit)
-        check_count("skip", skip)
+        check_page(limit, skip, with_data)
         condition, order = parse_filters(filters), page_order(self, order_by)
         place = None if cursor is None else read_cursor(cursor, order, condition)
         needs_data = with_data or order.path[0] == "data"
@@ -214,7 +228,7 @@ class _SQLVerbs(IUnifiedStorage):
         return await self._read(lambda: logs.read(self._store, name, wanted))
 
     async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
-        asked = {log_id: parse_log_id(log_id) for log_id in log_ids}
+        asked = log_names(log_ids)
         found = await self._read(lambda: logs.read_many(self._store, [*asked.values()]))
         return {log_id: found[name.log_id] for log_id, name in asked.items()}
 
@@ -242,12 +256,12 @@ class _SQLVerbs(IUnifiedStorage):
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     async def restore(self, records: Iterable[Mapping[str, Any]], logs: Iterable[Mapping[str, Any]] = ()) -> int:
-        drafts, restored = checked_records(records, restored=True), [checked_log(log) for log in logs]
+        drafts, restored = checked_records(records, restored=True), checked_logs(logs)
         return await self._write(lambda: batches.restore_all(self._store, drafts, restored))
 
     async def cleanup_old_data(self, retention_days: int, *, type: str = "session", dry_run: bool = False) -> int:
-        check_count("retention_days", retention_days, least=1)
-        idle = {"type": type, "updated_at": {"$lt": days_ago(self.clock(), retention_days)}}
+        idle = idle_filter(type, retention_days, self.clock())
+        check_switch("dry_run", dry_run)
         if dry_run:
             return await self.count(idle)
         gone = 0
@@ -406,6 +420,7 @@ class SQLStorage(_SQLVerbs):
         return _SQLUnit(self, begun, replace(self._store, claims=claims))
 
     async def examine(self, *, repair: bool = False) -> AsyncIterator[Findings]:
+        check_switch("repair", repair)
         dialect = self._engine.dialect
         examination = Examination(
             schema.new_store(self._tables.prefix, dialect, self.clock),

@@ -30,7 +30,7 @@ BENCH := .venv-bench/.installed
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test static stress format format-check lint types floors lock services clean
+.PHONY: help demo test check after-test static stress format format-check lint types floors lock bench bench-quick services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,12 @@ lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer ver
 	$(COMPILE) --extra postgres --extra mysql --extra redis --group bench --constraints requirements/base.txt \
 		--output-file requirements/bench.txt
 	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
+
+bench: $(BENCH) ## measure beside the drivers and the peers (hours; goes on where it stopped, FRESH=1 begins again)
+	$(BENCH_PY) -m benchmarks $(if $(FRESH),--fresh) $(ARGS)
+
+bench-quick: $(BENCH) ## the same with small counts (minutes)
+	$(BENCH_PY) -m benchmarks --quick $(if $(FRESH),--fresh) $(ARGS)
 
 services: $(DEV) ## start private servers that stay until `scripts/services stop`; more: scripts/services --help
 	@scripts/services start

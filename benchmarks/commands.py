@@ -17,6 +17,7 @@ from benchmarks.durations import Durations, as_text
 from benchmarks.engines import leave_engines
 from benchmarks.goals import findings
 from benchmarks.measuring import FULL, QUICK, Sizes
+from benchmarks.plots import PLOTS, draw
 from benchmarks.progress import shown_progress
 from benchmarks.results import Results
 from benchmarks.runner import Plan, carried_out, planned
@@ -59,6 +60,7 @@ def run(
             with shown_progress(console, expected) as progress:
                 asyncio.run(carried_out(plan.steps, sizes, kept, progress))
             _show(kept)
+            _draw(kept)
     finally:
         leave_engines()
 
@@ -107,6 +109,15 @@ def _show(kept: Results) -> None:
     for table in tables(kept.cells):
         console.print(table)
     console.print(goals_table(findings(kept.cells)))
+
+
+def _draw(kept: Results) -> None:
+    try:
+        draw(kept.content, kept.path.parent)
+    except ModuleNotFoundError as error:
+        console.print(f"no plots: {error.name} is not installed; `make bench` installs it", highlight=False)
+    else:
+        console.print(f"plots: {', '.join(str(kept.path.parent / plot) for plot in PLOTS)}", highlight=False)
 
 
 def _known(text: str, names: Collection[str]) -> list[str]:

@@ -192,6 +192,9 @@ def _start(cells: Cells) -> Iterator[Finding]:
             measured = None if ours is None or alone is None else ours - alone
             yield _at_most("start", "import unified_storage", engine, 60, measured, " ms beside pydantic")
 
+        if "--help" in metrics:
+            yield _at_most("start", "--help", engine, 500, median(cells, engine, "--help", OURS), " ms")
+
 
 def _against(goal: str, cells: Cells, engine: str, metric: str, peer: str, limit: float) -> Finding:
     return _at_least(goal, metric, engine, limit, work(cells, engine, metric, peer, OURS), f" x faster than {peer}")

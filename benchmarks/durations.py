@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.measuring import Sizes
 
 FILE = Path(__file__).with_name("durations.json")
-UNKNOWN = {"full": 20.0, "quick": 5.0}
+UNKNOWN = {"full": 20.0, "quick": 3.0}
 """Seconds of one system in one part that was never measured."""
 Seconds = dict[str, dict[str, dict[str, float]]]
 """Of a kind of run, a part (``engine/name``) and a system."""

@@ -99,8 +99,8 @@ class Sizes:
         return self.seconds / self.repetitions
 
 
-QUICK = Sizes(repetitions=12, operations=10, seconds=2.0, is_full=False)
-FULL = Sizes(repetitions=40, operations=20, seconds=8.0, is_full=True)
+QUICK = Sizes(repetitions=12, operations=10, seconds=1.0, is_full=False)
+FULL = Sizes(repetitions=40, operations=20, seconds=6.0, is_full=True)
 
 Repetition = Callable[[Any, Cell, int], Awaitable[float]]
 """Gives the sample of one repetition with a store, whose number it is told; notes in the cell what was lost."""
@@ -145,7 +145,7 @@ async def _repeated(metric: Metric, store: Any, cell: Cell, number: int, sizes: 
         return False
     took = time.perf_counter() - begun
     cell.seconds += took
-    is_used_up = cell.busy * (number + 2) / (number + 1) > sizes.seconds * 1.5 or cell.seconds > sizes.seconds * 3
+    is_used_up = cell.busy * (number + 2) / (number + 1) > sizes.seconds * 1.1 or cell.seconds > sizes.seconds * 3
     if number > 0 or is_used_up:
         cell.samples.append(sample)
     return not is_used_up

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -66,8 +67,7 @@ async def carried_out(
     steps: Sequence[Step], sizes: Sizes, results: Results, progress: PlainProgress | BarProgress
 ) -> None:
     """Run what is not finished yet."""
-    logging.disable(logging.WARNING)  # a peer's chatter would be measured, and drawn over the progress
-    try:
+    with _silence():
         for engine, url in {step.engine: step.url for step in steps}.items():
             await drop_orphans(engine, url)
             results.content["engines"][engine] = asdict(await facts_of(engine, url))
@@ -78,6 +78,16 @@ async def carried_out(
                 begun = time.perf_counter()
                 await _run(step, sizes, results, partial(progress.tell, step.name))
                 progress.finish(step.name, f"took {as_text(time.perf_counter() - begun)}")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """A peer's chatter would be measured, and drawn over the progress."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(logging.NOTSET)
 

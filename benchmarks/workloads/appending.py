@@ -14,9 +14,11 @@ from benchmarks.workloads import Part, counted
 SHORT = 10
 """Up to here every append goes to a session of its own, which would be longer otherwise."""
 
+LENGTHS = {"full": (1_000, 10_000), "quick": (10_000,)}
+
 
 def parts(sizes: Sizes) -> list[Part]:
-    lengths = [0, *(sizes.scaled(length, least=SHORT + 1) for length in (1_000, 10_000))]
+    lengths = [0, *(sizes.scaled(length, least=SHORT + 1) for length in LENGTHS[sizes.kind])]
     longest = sizes.scaled(100_000 if sizes.is_full else 20_000, least=SHORT + 1)
     w2 = frozenset({"W2"})
     return [

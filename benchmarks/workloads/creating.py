@@ -13,7 +13,7 @@ from benchmarks.stage import Found, Stage
 from benchmarks.system import NotOffered, System
 from benchmarks.workloads import Part
 
-THERE = 200
+THERE = 50
 """Sessions that are there before, and that are loaded."""
 
 

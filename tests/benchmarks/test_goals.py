@@ -110,9 +110,21 @@ def test_nothing_is_lost_and_no_error_reaches_a_caller(lost: int, errors: int, h
     assert only("P10", of_engine("mysql", STATE, {"ours": 900.0}, "per_s", **facts)).held is held
 
 
-def test_a_system_that_failed_has_not_held() -> None:
-    cells = {"mysql": {STATE: {"ours": {"unit": "per_s", "note": "fails: TimeoutError: "}}}}
-    assert only("P10", cells).held is None
+def test_where_ours_failed_the_goal_is_missed() -> None:
+    cells: dict[str, Any] = {"mysql": {STATE: {"ours": {"unit": "per_s", "note": "fails: TimeoutError: "}}}}
+    assert only("P10", cells).held is False
+    cells = of_engine("sqlite", "load", {"raw": 100.0})
+    cells["sqlite"]["load"]["ours"] = {"unit": "us", "note": "fails: RuntimeError: no"}
+    assert only("P1", cells) == Finding(
+        "P1", "load", "sqlite", "at most 1.5 x raw", "fails: RuntimeError: no", held=False
+    )
+
+
+def test_that_a_peer_failed_misses_no_goal() -> None:
+    name = "page by user among 100 000"
+    cells = of_engine("sqlite", name, {"ours": 10.0})
+    cells["sqlite"][name]["agno"] = {"unit": "us", "note": "fails: TimeoutError: "}
+    assert only("P6", cells).held is None
 
 
 @pytest.mark.parametrize(("sync", "held"), [(280.0, True), (280.5, False)])

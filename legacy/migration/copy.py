@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from legacy.migration.into_archive import IntoArchive
 from legacy.migration.into_folder import IntoFolder
@@ -24,6 +24,7 @@ from unified_storage.errors import StorageConfigurationError, StorageUnsupported
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.opening import open_storage
 
+T = TypeVar("T")
 SESSION_DATA = "session-data"
 _RECORDS_A_STEP = 200
 _BYTES_A_STEP = 4 << 20
@@ -169,6 +170,23 @@ async def _into_storage(
     )
 
 
+async def read_ahead(batches: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """*batches*, of which the next one is read while one is used.
+
+    One that is being read when it is closed is waited for: what it is read from is closed next.
+    """
+    coming = asyncio.ensure_future(anext(batches, None))
+    try:
+        while (batch := await asyncio.shield(coming)) is not None:
+            coming = asyncio.ensure_future(anext(batches, None))
+            yield batch
+    finally:
+        await asyncio.wait([coming])
+        if not coming.cancelled():
+            coming.exception()  # looked at: what ends the loop is told, and what was read too far is of no interest
+        await batches.aclose()
+
+
 class _Run:
     """One copy while it runs."""
 
@@ -188,31 +206,35 @@ class _Run:
             self._report.add(items)
         self._begun = time.monotonic()
         self._on_progress(Progress("copy", 0, self._total))
-        waiting: list[Parcel] = []
-        async for batch in self._source.batches():
-            for one in batch:
-                if isinstance(one, Item):
-                    self._report.add([one])
-                    self._done += 1
-                    continue
-                waiting.append(one)
-                if self._is_full(waiting):
-                    waiting = await self._taken(target, waiting)
-        await self._taken(target, waiting)
+        async with aclosing(read_ahead(self._steps())) as steps:
+            async for step in steps:
+                await self._take(target, step)
         await target.finish()
 
-    def _is_full(self, waiting: list[Parcel]) -> bool:
+    async def _steps(self) -> AsyncGenerator[list[Parcel | Item], None]:
+        """What is to be copied, as much at a time as is written in one step."""
         most = _RECORDS_A_STEP if self._max_rate is None else max(1, min(_RECORDS_A_STEP, int(self._max_rate)))
-        return len(waiting) >= most or sum(parcel.size for parcel in waiting) >= _BYTES_A_STEP
+        step: list[Parcel | Item] = []
+        size = 0
+        async for batch in self._source.batches():
+            for one in batch:
+                step.append(one)
+                size += one.size or 0
+                if len(step) >= most or size >= _BYTES_A_STEP:
+                    yield step
+                    step, size = [], 0
+        if step:
+            yield step
 
-    async def _taken(self, target: Target, parcels: list[Parcel]) -> list[Parcel]:
-        """Have *parcels* written and tell of it; an empty list, for the next ones."""
+    async def _take(self, target: Target, step: list[Parcel | Item]) -> None:
+        """Have what can be read written, and tell of all."""
+        self._report.add([one for one in step if isinstance(one, Item)])
+        parcels = [one for one in step if isinstance(one, Parcel)]
         if parcels:
             self._tell(parcels, await target.take(parcels))
-            self._done += len(parcels)
-            self._on_progress(Progress("copy", self._done, self._total))
-            await self._keep_rate()
-        return []
+        self._done += len(step)
+        self._on_progress(Progress("copy", self._done, self._total))
+        await self._keep_rate()
 
     def _tell(self, parcels: list[Parcel], taken: Taken) -> None:
         for place, differences in taken.mismatches.items():

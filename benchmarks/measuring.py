@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import statistics
 import time
@@ -102,6 +103,8 @@ class Sizes:
 QUICK = Sizes(repetitions=12, operations=10, seconds=1.0, is_full=False)
 FULL = Sizes(repetitions=40, operations=20, seconds=6.0, is_full=True)
 
+LONGEST_SECONDS = 180.0
+"""What one repetition may take: a run has to come to its end without anybody looking."""
 Repetition = Callable[[Any, Cell, int], Awaitable[float]]
 """Gives the sample of one repetition with a store, whose number it is told; notes in the cell what was lost."""
 
@@ -136,7 +139,8 @@ async def _repeated(metric: Metric, store: Any, cell: Cell, number: int, sizes: 
     gc.collect()
     begun = time.perf_counter()
     try:
-        sample = await metric.repeat(store, cell, number)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            sample = await metric.repeat(store, cell, number)
     except NotOffered as reason:
         cell.note = f"not offered: {reason}" if str(reason) else "not offered"
         return False

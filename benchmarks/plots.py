@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import number
+
 PLOTS = {
     "append.svg": "How long one append takes, by the events that the session has",
     "operations.svg": "One operation on each engine, and many tasks at once",
@@ -66,16 +68,22 @@ def _operations(cells: Mapping[str, Any], colors: Mapping[str, str]) -> Any:
     grid = figure.subplots(max(1, len(cells)), len(PANELS), squeeze=False)
     for row, (engine, metrics) in zip(grid, cells.items(), strict=False):
         for axes, (beginning, title) in zip(row, PANELS, strict=True):
-            metric = _last_that_begins(metrics, beginning)
-            shown = {name: cell["median"] for name, cell in metrics.get(metric, {}).items() if "median" in cell}
-            axes.barh([*shown], [*shown.values()], color=[colors[name] for name in shown])
-            axes.set_title(f"{engine}: {title}" if metric.startswith(beginning) else engine, fontsize=8)
-            axes.invert_yaxis()
-            axes.grid(axis="x", alpha=0.3)
-            if shown:
-                axes.set_xscale("log")
+            of_metric = metrics.get(_last_that_begins(metrics, beginning), {})
+            _bars(axes, {name: cell["median"] for name, cell in of_metric.items() if "median" in cell}, colors)
+            axes.set_title(f"{engine}: {title}", fontsize=8)
     figure.tight_layout()
     return figure
+
+
+def _bars(axes: Any, medians: Mapping[str, float], colors: Mapping[str, str]) -> None:
+    if not medians:
+        axes.axis("off")
+        return
+    bars = axes.barh([*medians], [*medians.values()], color=[colors[name] for name in medians])
+    axes.bar_label(bars, labels=[number(median) for median in medians.values()], padding=2, fontsize=7)
+    axes.set(xscale="log", xlim=(min(medians.values()) / 3, max(medians.values()) * 4))
+    axes.set_xticks([], minor=True)
+    axes.invert_yaxis()
 
 
 def _last_that_begins(metrics: Mapping[str, Any], beginning: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,9 @@ from benchmarks.systems import system_of
 Prepare = Callable[[System], Awaitable[None]]
 Found = dict[str, dict[str, Cell]]
 """Cells by metric and system."""
+
+LONGEST_SECONDS = 1800.0
+"""What a store may take to be filled: a run has to come to its end without anybody looking."""
 
 
 @dataclass
@@ -63,7 +67,8 @@ class Stage:
         system = system_of(name, self.engine)(self.engine, await self.stack.enter_async_context(place))
         await self.stack.enter_async_context(_open(system))
         if prepare is not None:
-            await prepare(system)
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await prepare(system)
         return system
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from benchmarks import measuring
 from benchmarks.measuring import QUICK, Cell, Metric, interleaved, latency, quartiles, stopwatch, times_the_work
 from benchmarks.system import NotOffered, System
 from benchmarks.workloads.concurrency import _Appends, _updated
@@ -145,3 +147,14 @@ async def test_lost_state_updates_are_counted(loses: bool, lost: int) -> None:
     cell = Cell("per_s")
     await _updated(Naive(loses=loses), cell, 1)
     assert (cell.checked, cell.lost) == (80, lost)
+
+
+async def test_a_repetition_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "LONGEST_SECONDS", 0.01)
+
+    async def repeated(store: Any, cell: Cell, number: int) -> float:
+        await asyncio.sleep(60)
+        return 1.0
+
+    found = await interleaved([Metric("m", "us", {"stuck": None}, repeated)], SIZES)
+    assert found["m"]["stuck"].note.startswith("fails: TimeoutError")

@@ -12,9 +12,8 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageError, StorageTimeoutError
 from unified_storage.logs import EntryDraft, LogName
@@ -30,8 +29,9 @@ _SOON = 0.02
 """Seconds after which an append that was sent alone most likely waits for a lock: nobody else waits for it."""
 _BESIDE_A_BODY = 64
 
+T = TypeVar("T")
 Numbers = list[int]
-AtOnce = Callable[[Call, float], Awaitable[list[Row] | None]]
+Line = TypeVar("Line", contravariant=True)
 LongWay = Callable[[Append], Awaitable[Numbers]]
 
 
@@ -54,20 +54,38 @@ class Verdict:
     """Nothing was done because somebody else holds the owner, or there is none."""
 
 
-class AppendStatements(Protocol):
-    """How an engine appends in one round trip, which is a transaction of its own."""
+class Finish(Protocol):
+    """A block around what commits: what is lost in it has an outcome that nobody knows."""
 
-    def alone(self, name: LogName, draft: EntryDraft, now: int) -> Call:
-        """Adds one entry, and waits for its owner where that is locked. No row where it is unusual."""
+    @property
+    def timeout(self) -> float:
+        """Seconds that the whole verb has."""
 
-    def together(self, shares: Sequence[Share], now: int) -> Call:
-        """Adds all shares that it can, and waits for no row that somebody else holds."""
+    @property
+    def left(self) -> float:
+        """Seconds that the block may take."""
 
-    def number(self, rows: Sequence[Row]) -> int | None:
-        """The number that :meth:`alone` gave; None where nothing was done."""
+    def __enter__(self) -> None: ...
 
-    def verdicts(self, rows: Sequence[Row], shares: Sequence[Share]) -> list[Verdict]:
-        """What became of each share of :meth:`together`."""
+    def __exit__(self, *error: Any) -> None: ...
+
+
+Appending = Callable[[Any, Finish], Awaitable[T]]
+"""What is done on a connection in a transaction of its own."""
+
+
+class Appender(Protocol[Line]):
+    """How an engine appends in as few round trips as it can, in a transaction of its own."""
+
+    async def alone(self, line: Line, name: LogName, draft: EntryDraft, now: int, finish: Finish) -> int | None:
+        """Add one entry; its number, or None where it is unusual. May wait for an owner that is locked."""
+
+    async def together(self, line: Line, shares: Sequence[Share], now: int, finish: Finish) -> list[Verdict]:
+        """Add all shares that it can, waiting for no row that somebody else holds; what became of each.
+
+        Raises:
+            StorageConflictError: another writer was in the way, and nothing was done.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -102,18 +120,23 @@ class _Lane:
     alarm: asyncio.TimerHandle | None = None
 
 
+class AtOnce(Protocol):
+    """Carries out what is a transaction of its own; None where another writer was in its way."""
+
+    async def __call__(self, appending: Appending[T]) -> T | None: ...
+
+
 class Appends:
     """Appends to logs, those that come together together.
 
     Args:
-        at_once: gives the rows of a statement that is a transaction of its own; None where another writer was in its
-            way. It takes so many seconds at most.
+        at_once: carries out what is a transaction of its own; None where another writer was in its way.
         timeout: seconds that an append has.
     """
 
-    def __init__(self, store: Store, statements: AppendStatements, at_once: AtOnce, timeout: float) -> None:
+    def __init__(self, store: Store, appender: Appender[Any], at_once: AtOnce, timeout: float) -> None:
         self._store = store
-        self._statements = statements
+        self._appender = appender
         self._at_once = at_once
         self._timeout = timeout
         self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = weakref.WeakKeyDictionary()
@@ -157,15 +180,20 @@ class Appends:
         lane.busy.add(mine.owner)
         alarm = asyncio.get_running_loop().call_later(_SOON, self._waits_for_a_lock, lane, mine)
         try:
-            call = self._statements.alone(mine.asked.name, mine.asked.drafts[0], self._store.now())
-            rows = await self._at_once(call, self._timeout)
+            name, draft, now = mine.asked.name, mine.asked.drafts[0], self._store.now()
+            number = await self._at_once(lambda line, finish: self._appender.alone(line, name, draft, now, finish))
+            is_done = number is not None
+        except BaseException:
+            is_done = True
+            raise
         finally:
             alarm.cancel()
             if not mine.leads:
                 lane.under_way -= 1
+            mine.leads = mine.leads or not is_done
+            if not mine.leads:
                 lane.busy.discard(mine.owner)
-                self._start(lane)
-        number = None if rows is None else self._statements.number(rows)
+            self._start(lane)
         return None if number is None else [number]
 
     def _waits_for_a_lock(self, lane: _Lane, mine: _Waiting) -> None:
@@ -240,8 +268,9 @@ class Appends:
             Share(members[0].asked.name, [draft for each in members for draft in each.asked.drafts], len(members))
             for members in by_log.values()
         ]
-        rows = await self._at_once(self._statements.together(shares, self._store.now()), self._timeout)
-        verdicts = [Verdict(None)] * len(shares) if rows is None else self._statements.verdicts(rows, shares)
+        now = self._store.now()
+        verdicts = await self._at_once(lambda line, finish: self._appender.together(line, shares, now, finish))
+        verdicts = verdicts or [Verdict(None)] * len(shares)
         locked: dict[tuple[str, str], list[_Waiting]] = {}
         for members, verdict in zip(by_log.values(), verdicts, strict=True):
             if verdict.is_held_elsewhere:

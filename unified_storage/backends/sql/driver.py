@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from unified_storage.backends.sql.appends import AppendStatements
+from unified_storage.backends.sql.appends import Appender
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.statements import Call, Row
 from unified_storage.errors import StorageError
@@ -70,8 +70,8 @@ class Driver(Protocol):
     async def facts(self, connection: Connection) -> dict[str, Any]:
         """What a health check shows of the server: its version and how it keeps what it acknowledged."""
 
-    def append_statements(self, prefix: str) -> AppendStatements | None:
-        """How entries are appended in one round trip, to logs in the tables whose names begin with *prefix*."""
+    def appender(self, prefix: str) -> Appender[Any]:
+        """The short way to append to logs in the tables whose names begin with *prefix*."""
 
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         """What runs before the steps of a schema upgrade, so that *lock*'s holders go one after the other."""

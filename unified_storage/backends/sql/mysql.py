@@ -18,6 +18,7 @@ import unified_storage.portal  # noqa: F401  # its fork hooks have to be registe
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection
 from unified_storage.backends.sql.mysql_address import Place, places_and_login
+from unified_storage.backends.sql.mysql_appends import MySQLAppender
 from unified_storage.backends.sql.mysql_connection import MySQLConnection, Wire, drop, told
 from unified_storage.backends.sql.mysql_errors import LATER, translated_error
 from unified_storage.backends.sql.mysql_settings import (
@@ -161,8 +162,8 @@ class MySQLDriver:
         variables = by_name(await connection.run(Call(SHOW_FACTS)))
         return facts(variables, by_name(await connection.run(Call(SHOW_GALERA))))
 
-    def append_statements(self, prefix: str) -> None:
-        return None
+    def appender(self, prefix: str) -> MySQLAppender:
+        return MySQLAppender(prefix)
 
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         # Each step is fit for being run twice at once; no lock of theirs would hold for all nodes of a cluster.

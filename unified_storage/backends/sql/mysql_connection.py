@@ -81,13 +81,24 @@ class MySQLConnection:
         return await self._uninterrupted(self._rows_of(call))
 
     async def begin(self, kind: Kind, timeout: float) -> None:
-        text = _BEGIN[kind]
+        await self._begin(_BEGIN[kind], timeout)
+
+    async def begin_with(self, reads: str, timeout: float) -> list[list[Row]]:
+        """Begin a transaction that writes, and the rows of each of *reads*, statements without places: in one trip."""
+        return (await self._begin(f"{_BEGIN['write']}; {reads}", timeout))[-1 - reads.count(";") :]
+
+    async def finish_with(self, writes: str) -> None:
+        """Carry out statements without places, and commit: in one round trip. Nothing of it is done where one fails."""
+        await self._uninterrupted(told_all(self._wire, f"{writes}; COMMIT"))
+        self._has_begun = False
+
+    async def _begin(self, text: str, timeout: float) -> list[list[Row]]:
         most_idle = math.ceil(timeout + _LATER_THAN_THE_CLIENT)
         if self.session.ends_idle_transactions and self._idle_timeout != most_idle:
             text = f"SET SESSION idle_transaction_timeout = {most_idle}; {text}"
             self._idle_timeout = most_idle
         self._has_begun = True
-        await self._uninterrupted(told(self._wire, text))
+        return await self._uninterrupted(told_all(self._wire, text))
 
     async def lift_time_limit(self, longest_wait: float) -> None:
         self._is_unlimited = True  # for its session: nobody else shall have it
@@ -229,11 +240,17 @@ class MySQLConnection:
 
 async def told(wire: Wire, text: str) -> list[Row]:
     """The rows of the last statement of *text*, which has no values: not everything can be prepared."""
+    return (await told_all(wire, text))[-1]
+
+
+async def told_all(wire: Wire, text: str) -> list[list[Row]]:
+    """The rows of each statement of *text*, which has no values."""
     async with wire.cursor() as cursor:
         await cursor.execute(text)
+        rows = [_as_text(await cursor.fetchall())]
         while await cursor.nextset():
-            pass
-        return _as_text(await cursor.fetchall())
+            rows.append(_as_text(await cursor.fetchall()))
+        return rows
 
 
 def drop(wire: Wire) -> None:

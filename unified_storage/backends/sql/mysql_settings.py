@@ -22,7 +22,7 @@ _SET = (
     *("innodb_lock_wait_timeout", "lock_wait_timeout", *_TIME_LIMITS),
 )
 _ASKED = (
-    *("max_allowed_packet", "read_only", "idle_transaction_timeout", "pseudo_thread_id", "wsrep_on"),
+    *("version", "max_allowed_packet", "read_only", "idle_transaction_timeout", "pseudo_thread_id", "wsrep_on"),
     *(*_IDENTITY, *_SET),
 )
 _OF_FACTS = ("version", "innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog", "wsrep_on")
@@ -55,6 +55,8 @@ class Session:
     """Its variables that end a statement which takes too long."""
     is_in_cluster: bool
     """Whether other nodes write too (Galera): what they do first may end a statement here."""
+    skips_locked: bool
+    """Whether a read can leave out the rows that somebody else holds."""
 
 
 def by_name(rows: Sequence[Sequence[Any]]) -> Variables:
@@ -74,6 +76,7 @@ def session(variables: Variables) -> Session:
         ends_idle_transactions="idle_transaction_timeout" in variables,
         time_limits=tuple(name for name in _TIME_LIMITS if name in variables),
         is_in_cluster=_is_on("wsrep_on", variables),
+        skips_locked=_skips_locked(variables.get("version", "")),
     )
 
 
@@ -110,11 +113,19 @@ def flavour(version: str) -> str:
     return "MariaDB" if "mariadb" in version.lower() else "MySQL"
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    found = _VERSION.match(version)
+    return tuple(map(int, found.groups())) if found else (0, 0, 0)
+
+
+def _skips_locked(version: str) -> bool:
+    return flavour(version) == "MySQL" or _numbers(version) >= (10, 6, 0)
+
+
 def refuse_old(version: str) -> None:
     """Raise ``StorageConfigurationError`` for a server that lacks what the statements need."""
-    found, kind = _VERSION.match(version), flavour(version)
-    numbers = tuple(map(int, found.groups())) if found else (0, 0, 0)
-    if numbers < _OLDEST[kind]:
+    kind = flavour(version)
+    if _numbers(version) < _OLDEST[kind]:
         least = ".".join(map(str, _OLDEST[kind]))
         raise StorageConfigurationError(
             f"{kind} {version} is too old: {least} is needed", details={"found": version, "needed": least}

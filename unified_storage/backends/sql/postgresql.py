@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 import unified_storage.portal  # noqa: F401  # its fork hooks have to be registered before ours
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection
-from unified_storage.backends.sql.postgresql_appends import PostgreSQLAppends
+from unified_storage.backends.sql.postgresql_appends import PostgreSQLAppender
 from unified_storage.backends.sql.postgresql_connection import LATER, PostgreSQLConnection, translated_error
 from unified_storage.backends.sql.server_engine import ServerEngine
 from unified_storage.backends.sql.statements import Call
@@ -234,8 +234,8 @@ class PostgreSQLDriver:
             "in_recovery": in_recovery,
         }
 
-    def append_statements(self, prefix: str) -> PostgreSQLAppends:
-        return PostgreSQLAppends(prefix)
+    def appender(self, prefix: str) -> PostgreSQLAppender:
+        return PostgreSQLAppender(prefix)
 
     def upgrade_calls(self, lock: str) -> Sequence[Call]:
         # Not one for the session: a transaction's lock cannot be left behind on a connection of the pool.

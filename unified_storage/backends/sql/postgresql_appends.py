@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import accumulate
 
-from unified_storage.backends.sql.appends import Share, Verdict
-from unified_storage.backends.sql.statements import Call, Row
+from unified_storage.backends.sql.appends import Finish, Share, Verdict
+from unified_storage.backends.sql.driver import Connection
+from unified_storage.backends.sql.statements import Call
 from unified_storage.logs import EntryDraft, LogName
 from unified_storage.record import later
 
@@ -68,7 +69,7 @@ _TOGETHER = """WITH share AS MATERIALIZED (
 SELECT log_id, last_seq FROM log UNION ALL SELECT log_id, NULL FROM held"""
 
 
-class PostgreSQLAppends:
+class PostgreSQLAppender:
     """The statements for the tables whose names begin with *prefix*."""
 
     def __init__(self, prefix: str) -> None:
@@ -82,23 +83,23 @@ class PostgreSQLAppends:
             **known,
         )
 
-    def alone(self, name: LogName, draft: EntryDraft, now: int) -> Call:
-        return Call(
+    async def alone(self, line: Connection, name: LogName, draft: EntryDraft, now: int, finish: Finish) -> int | None:
+        call = Call(
             self._alone_without_key if draft.key is None else self._alone,
             (
                 *(name.log_id, name.owner_id, name.owner_type, now),
                 *(draft.key, now if draft.created_at is None else draft.created_at, draft.body),
             ),
         )
-
-    def number(self, rows: Sequence[Row]) -> int | None:
+        with finish:
+            rows = await line.run(call)
         return rows[0][0] if rows else None
 
-    def together(self, shares: Sequence[Share], now: int) -> Call:
+    async def together(self, line: Connection, shares: Sequence[Share], now: int, finish: Finish) -> list[Verdict]:
         names = [share.name for share in shares]
         counts = [len(share.drafts) for share in shares]
         drafts = [draft for share in shares for draft in share.drafts]
-        return Call(
+        call = Call(
             self._together,
             (
                 [name.log_id for name in names],
@@ -113,13 +114,14 @@ class PostgreSQLAppends:
                 now,
             ),
         )
-
-    def verdicts(self, rows: Sequence[Row], shares: Sequence[Share]) -> list[Verdict]:
+        with finish:
+            rows = await line.run(call)
         last = {log_id: seq for log_id, seq in rows if seq is not None}
         held = {log_id for log_id, _ in rows}
-        return [self._verdict(share, share.name.log_id, last, held) for share in shares]
+        return [_verdict(share, last.get(share.name.log_id), held) for share in shares]
 
-    def _verdict(self, share: Share, log_id: str, last: dict[str, int], held: set[str]) -> Verdict:
-        if log_id in last:
-            return Verdict(last[log_id] - len(share.drafts))
-        return Verdict(None, is_held_elsewhere=log_id not in held)
+
+def _verdict(share: Share, last: int | None, held: Container[str]) -> Verdict:
+    if last is not None:
+        return Verdict(last - len(share.drafts))
+    return Verdict(None, is_held_elsewhere=share.name.log_id not in held)

@@ -8,15 +8,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from unified_storage.backends.sql import logs
-from unified_storage.backends.sql.appends import Appends
+from unified_storage.backends.sql.appends import Appending, Appends
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection, Driver, Kind
 from unified_storage.backends.sql.engine import StepsOf
 from unified_storage.backends.sql.server_pool import Connect, Lease, ServerPool
-from unified_storage.backends.sql.statements import Call, Row, Steps
+from unified_storage.backends.sql.statements import Call, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import (
     StorageConflictError,
@@ -123,38 +124,29 @@ class ServerEngine:
             return await self.write(lambda: logs.append(store, asked), timeout)
 
         if self._appends is None:
-            statements = self._driver.append_statements(store.statements.prefix)
-            if statements is None:
-                return await step_by_step(asked)
-            self._appends = Appends(store, statements, self._at_once, timeout)
+            appender = self._driver.appender(store.statements.prefix)
+            self._appends = Appends(store, appender, partial(self._at_once, timeout=timeout), timeout)
         return await self._appends.append(asked, step_by_step)
 
-    async def _at_once(self, call: Call, timeout: float) -> list[Row] | None:
-        """The rows of one statement that is a transaction of its own, in one round trip; None where it did nothing
-        because another writer was in its way.
+    async def _at_once(self, appending: Appending[T], *, timeout: float) -> T | None:
+        """Carry out what is a transaction of its own, once; None where another writer was in its way.
 
         Raises:
-            StorageConnectionError: as :meth:`commit`, since the statement is one.
+            StorageConnectionError: as :meth:`commit`, where the connection was lost in its last part.
         """
 
-        async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> list[Row] | None:
-            if not lease.connection.is_quiet:
-                with self.translated():  # a connection that is lost is better known before the statement was sent
-                    await lease.connection.run(_ANYTHING)
+        async def attempt(lease: Lease, patience: Patience, limit: asyncio.Timeout) -> T | None:
             try:
                 with self.translated():
-                    rows = await lease.connection.run(call)
+                    if not lease.connection.is_quiet:
+                        # One that is lost is better known before anything was sent that counts.
+                        await lease.connection.run(_ANYTHING)
+                    result = await appending(lease.connection, _Finish(self, patience, limit))
             except StorageConflictError:
                 await to_the_end(undone(lease))
                 return None
-            except StorageConnectionError as error:
-                raise _unknown(error) from error
-            except asyncio.CancelledError as error:
-                if limit.expired():
-                    raise _unknown(TimeoutError()) from error
-                raise
             lease.give_back()
-            return rows
+            return result
 
         return await self._carried_out(attempt, timeout)
 
@@ -290,6 +282,12 @@ class ServerEngine:
         self._was_connected = True
         return connection
 
+    def is_lost(self, error: Exception) -> bool:
+        """Whether *error*, ours or the driver's, means that the connection was lost."""
+        return isinstance(error, StorageConnectionError) or isinstance(
+            self._driver.translated(error), StorageConnectionError
+        )
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Raises our error instead of the driver's."""
@@ -347,6 +345,32 @@ class ServerTransaction:
     def _ended(self) -> Lease:
         lease, self._lease = self._open(), None
         return lease
+
+
+class _Finish:
+    """A block around what commits."""
+
+    def __init__(self, engine: ServerEngine, patience: Patience, limit: asyncio.Timeout) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._limit = limit
+
+    @property
+    def timeout(self) -> float:
+        return self._patience.timeout
+
+    @property
+    def left(self) -> float:
+        return self._patience.left + _GRACE
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, asyncio.CancelledError) and self._limit.expired():
+            raise _unknown(TimeoutError()) from error
+        if isinstance(error, Exception) and self._engine.is_lost(error):
+            raise _unknown(error) from error
 
 
 def _unknown(error: Exception) -> StorageConnectionError:

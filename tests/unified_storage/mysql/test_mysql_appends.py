@@ -1,0 +1,128 @@
+"""Appends on MySQL and MariaDB: two round trips, whether it is one append or many that come together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from unified_storage import open_storage
+from unified_storage.backends.sql.mysql_connection import MySQLConnection
+from unified_storage.errors import StorageAlreadyExistsError, StorageConnectionError
+
+pytestmark = pytest.mark.servers
+NASTY = ["'; DROP TABLE x; --", "\\' OR 1", "\0a\x1a\n", "🦉 ß \ud800", "x'41'", "?", "%s"]
+
+
+@pytest.fixture
+async def storage(home: dict[str, Any]) -> AsyncIterator[Any]:
+    async with open_storage(**home) as storage:
+        await storage.batch_save([{"id": f"n{n}", "type": "note", "data": {}} for n in range(64)])
+        yield storage
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the connections are asked to do from here on."""
+    told: list[str] = []
+    for name in ("run", "begin", "begin_with", "finish_with", "commit", "rollback"):
+        _note_calls(monkeypatch, name, told)
+    return told
+
+
+def _note_calls(monkeypatch: pytest.MonkeyPatch, name: str, told: list[str]) -> None:
+    inner = getattr(MySQLConnection, name)
+
+    async def noting(self: MySQLConnection, *given: Any) -> Any:
+        told.append(name)
+        return await inner(self, *given)
+
+    monkeypatch.setattr(MySQLConnection, name, noting)
+
+
+def log(n: int) -> str:
+    return f"log@note/n{n}"
+
+
+async def test_an_append_alone_is_two_round_trips_from_the_first_entry_on(storage: Any, sent: list[str]) -> None:
+    assert await storage.append(log(0), [{"body": 1, "key": "k"}]) == [1]
+    assert await storage.append(log(0), [{"body": 2}, {"body": 3}]) == [2, 3]
+    assert sent == ["begin_with", "finish_with"] * 2
+
+
+async def test_many_appends_share_a_few_transactions(storage: Any, sent: list[str]) -> None:
+    numbers = await asyncio.gather(*(storage.append(log(n % 40), [{"body": n}]) for n in range(64)))
+    assert sorted(numbers) == [[1]] * 40 + [[2]] * 24
+    assert len(sent) <= 12
+    assert [len(await storage.read(log(n))) for n in range(40)] == [2] * 24 + [1] * 16
+
+
+@pytest.mark.parametrize("text", NASTY)
+async def test_no_value_is_taken_for_a_part_of_the_statement(storage: Any, text: str) -> None:
+    named = text.encode("utf-8", "replace").decode().replace("\0", "").replace("\x1a", "").replace("\n", "")
+    await storage.save({"id": named, "type": "note", "data": {}})
+    assert await storage.append(f"log@note/{named}", [{"body": {"text": text}, "key": named}]) == [1]
+    (entry,) = await storage.read(f"log@note/{named}")
+    assert (entry["body"], entry["key"]) == ({"text": text}, named)
+
+
+async def test_a_key_that_is_there_undoes_the_whole_and_each_goes_alone(storage: Any, sent: list[str]) -> None:
+    await storage.append(log(5), [{"body": "old", "key": "k"}])
+    outcomes = await asyncio.gather(
+        *(storage.append(log(n), [{"body": n, "key": "k"}]) for n in range(10)), return_exceptions=True
+    )
+    assert isinstance(outcomes.pop(5), StorageAlreadyExistsError)
+    assert outcomes == [[1]] * 9
+    assert "rollback" in sent
+    assert [entry["body"] for entry in await storage.read(log(5))] == ["old"]
+
+
+async def test_a_server_that_leaves_out_no_locked_rows_is_asked_step_by_step(
+    storage: Any, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB before 10.6."""
+    (_, connection), *_ = next(iter(storage._engine._pool._by_loop.values()))._idle
+    monkeypatch.setattr(connection, "session", replace(connection.session, skips_locked=False))
+    assert await storage.append(log(0), [{"body": 1}]) == [1]
+    assert "begin_with" not in sent
+
+
+async def test_what_fits_in_no_packet_goes_step_by_step(
+    storage: Any, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (_, connection), *_ = next(iter(storage._engine._pool._by_loop.values()))._idle
+    monkeypatch.setattr(connection, "session", replace(connection.session, largest_packet=40_000))
+    assert await storage.append(log(0), [{"body": "x" * 25_000}]) == [1]
+    assert "begin_with" not in sent
+    assert await storage.append(log(0), [{"body": "ü" * 12_000}]) == [2]
+    assert "begin_with" in sent
+    assert "finish_with" not in sent
+    assert [len(entry["body"]) for entry in await storage.read(log(0))] == [25_000, 12_000]
+
+
+async def test_a_connection_lost_in_the_end_leaves_an_unknown_outcome_and_one_lost_before_none(
+    storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[str] = []
+
+    def breaking(name: str) -> None:
+        inner = getattr(MySQLConnection, name)
+
+        async def cut(self: MySQLConnection, *given: Any) -> Any:
+            if name not in broken:
+                broken.append(name)
+                self._wire._transport.abort()
+            return await inner(self, *given)
+
+        monkeypatch.setattr(MySQLConnection, name, cut)
+
+    breaking("begin_with")
+    assert await storage.append(log(0), [{"body": 1}]) == [1]
+    breaking("finish_with")
+    with pytest.raises(StorageConnectionError) as failure:
+        await storage.append(log(1), [{"body": 1}])
+    assert failure.value.details["outcome"] == "unknown"
+    assert not failure.value.retryable
+    assert broken == ["begin_with", "finish_with"]
+    assert await storage.read(log(1)) == []

@@ -19,8 +19,9 @@ from unified_storage.errors import (
     StorageValidationError,
 )
 from unified_storage.record import MAX_ID_BYTES, check_list, checked_id, checked_time, checked_type, is_system
+from unified_storage.texts import encode_each
 from unified_storage.times import moment
-from unified_storage.values import decode, encode
+from unified_storage.values import decode
 
 MAX_KEY_BYTES = 255
 MAX_LOG_ID_BYTES = 2 * MAX_ID_BYTES + 1
@@ -155,10 +156,24 @@ def names_system_logs(prefix: str) -> bool:
 def checked_entries(entries: Iterable[Mapping[str, Any]]) -> list[EntryDraft]:
     """Entries to append, encoded; a refusal names the entry's place and the path in it."""
     check_list(entries, "entries")
-    return [_checked_entry(entry, f"entries[{place}]", _ENTRY_FIELDS) for place, entry in enumerate(entries)]
+    return _drafts([*entries], "entries", _ENTRY_FIELDS)
 
 
-def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> EntryDraft:
+def _drafts(entries: Sequence[object], path: str, fields: frozenset[str]) -> list[EntryDraft]:
+    checked = [_checked_entry(entry, f"{path}[{place}]", fields) for place, entry in enumerate(entries)]
+    bodies = encode_each([entry["body"] for entry in checked], lambda place: f"{path}[{place}].body")
+    return [
+        EntryDraft(
+            body=body,
+            key=_checked_key(entry.get("key"), f"{path}[{place}].key"),
+            created_at=checked_time(entry.get("created_at"), f"{path}[{place}].created_at"),
+            seq=entry.get("seq"),
+        )
+        for place, (entry, body) in enumerate(zip(checked, bodies, strict=True))
+    ]
+
+
+def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping):
         raise StorageValidationError(f"{path} must be a mapping", details={"path": path})
     if not fields.issuperset(entry):
@@ -166,12 +181,7 @@ def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> EntryDra
         raise StorageValidationError(f"unknown field {name!r} in {path}", details={"path": f"{path}.{name}"})
     if "body" not in entry:
         raise StorageValidationError(f"{path} has no body", details={"path": f"{path}.body"})
-    return EntryDraft(
-        body=encode(entry["body"], path=f"{path}.body"),
-        key=_checked_key(entry.get("key"), f"{path}.key"),
-        created_at=checked_time(entry.get("created_at"), f"{path}.created_at"),
-        seq=entry.get("seq"),
-    )
+    return entry
 
 
 def _checked_key(key: object, path: str) -> str | None:
@@ -216,9 +226,7 @@ def checked_log(log: Mapping[str, Any]) -> RestoredLog:
     if not isinstance(log, Mapping) or not {"log_id", "last_seq", "entries"} == set(log):
         raise StorageValidationError("a log is {log_id, last_seq, entries}", details={"path": "logs"})
     owner = parse_log_id(log["log_id"])
-    drafts = [
-        _checked_entry(entry, f"{log['log_id']}[{place}]", _STORED_FIELDS) for place, entry in enumerate(log["entries"])
-    ]
+    drafts = _drafts([*log["entries"]], log["log_id"], _STORED_FIELDS)
     numbers = [draft.seq for draft in drafts if type(draft.seq) is int and draft.seq >= 1]
     if len(numbers) != len(drafts):
         raise StorageValidationError(f"{log['log_id']!r}: every entry needs its seq", details={"path": "logs"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import unicodedata
@@ -9,7 +10,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from secrets import randbits
 from typing import Any
 
 from unified_storage.clock import Clock
@@ -288,7 +288,11 @@ def new_id() -> str:
     if maker is not None:
         return str(maker())
     milliseconds = time.time_ns() // 1_000_000
-    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | randbits(12) << 64 | 0b10 << 62 | randbits(62)))
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | _random_bits(12) << 64 | 0b10 << 62 | _random_bits(62)))
+
+
+def _random_bits(count: int) -> int:
+    return int.from_bytes(os.urandom(8)) >> (64 - count)
 
 
 def later(now: int, stored: int) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from math import isfinite
@@ -192,7 +190,7 @@ def _items(mapping: dict[str, Any]) -> _Children:
 
 def _step(key: str | int | None) -> str:
     if isinstance(key, str):
-        return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{json.dumps(key)}]"
+        return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{_json().dumps(key)}]"
     return "" if key is None else f"[{key}]"
 
 
@@ -200,7 +198,7 @@ def _string_text(text: str) -> str:
     try:
         return msgspec.json.encode(text).decode()
     except UnicodeEncodeError:
-        parts = [_SURROGATE.sub(_escaped, json.dumps(part, ensure_ascii=False)) for part in pieces(text)]
+        parts = [_SURROGATE.sub(_escaped, _json().dumps(part, ensure_ascii=False)) for part in pieces(text)]
         return parts[0] if len(parts) == 1 else tag_text("str", f"[{','.join(parts)}]")
 
 
@@ -210,6 +208,12 @@ def _escaped(surrogate: re.Match[str]) -> str:
 
 def _name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _json() -> Any:
+    import json  # late: few texts need it, and it would be a part of what importing this package costs
+
+    return json
 
 
 # --- reading
@@ -237,6 +241,8 @@ def _parsed_with_care(text: str | bytes) -> Any:
         try:
             return _load(unicode)
         except RecursionError:  # the caller is deep in calls of its own; a new thread has room
+            from concurrent.futures import ThreadPoolExecutor  # late, as json is
+
             with ThreadPoolExecutor(1) as room:
                 return room.submit(_load, unicode).result()
     except (ValueError, RecursionError) as error:
@@ -244,7 +250,7 @@ def _parsed_with_care(text: str | bytes) -> Any:
 
 
 def _load(text: str) -> Any:
-    return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_int_within_limit)
+    return _json().loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_int_within_limit)
 
 
 def _no_constant(name: str) -> NoReturn:

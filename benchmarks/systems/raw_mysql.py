@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 import asyncmy
 
-from benchmarks.system import Event, Session, System
+from benchmarks.system import Event, Session
 from benchmarks.systems.raw_rows import (
     COLUMNS,
     EVENT_COLUMNS,
+    Raw,
     encoded,
     event_rows,
     head_row,
@@ -58,8 +59,7 @@ SET_STATE = (
 WALK = f"SELECT {_FIELDS} FROM sessions WHERE id > %s ORDER BY id LIMIT 500"
 
 
-class RawMySQL(System):
-    name = "raw"
+class RawMySQL(Raw):
     engines = frozenset({"mysql"})
 
     async def open(self) -> None:
@@ -133,10 +133,6 @@ class RawMySQL(System):
         if await self._execute(SET_STATE, (encoded({key: value}), now(), id)) != 1:
             raise KeyError(id)
 
-    async def state(self, id: str) -> dict[str, Any]:
-        state: dict[str, Any] = (await self.load(id))["state"]
-        return state
-
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         after = ""
         while rows := await self._rows(WALK, (after,)):
@@ -149,9 +145,6 @@ class RawMySQL(System):
 
     async def numbers(self, id: str) -> list[int]:
         return [seq for (seq,) in await self._rows("SELECT seq FROM events WHERE session = %s ORDER BY seq", (id,))]
-
-    async def grow(self, sessions: Sequence[Session]) -> None:
-        await self.import_all([(session, ()) for session in sessions])
 
     async def lengthen(self, id: str, events: Sequence[Event]) -> None:
         last_seq = (await self.load(id))["last_seq"]

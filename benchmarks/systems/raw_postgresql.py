@@ -7,10 +7,11 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from benchmarks.system import Event, Session, System
+from benchmarks.system import Event, Session
 from benchmarks.systems.raw_rows import (
     COLUMNS,
     EVENT_COLUMNS,
+    Raw,
     encoded,
     event_rows,
     head_row,
@@ -49,8 +50,7 @@ SET_STATE = (
 WALK = f"SELECT {_FIELDS} FROM sessions WHERE id > $1 ORDER BY id LIMIT 500"
 
 
-class RawPostgreSQL(System):
-    name = "raw"
+class RawPostgreSQL(Raw):
     engines = frozenset({"postgresql"})
 
     async def open(self) -> None:
@@ -98,10 +98,6 @@ class RawPostgreSQL(System):
         if await self._pool.fetchval(SET_STATE, id, encoded({key: value}), now()) is None:
             raise KeyError(id)
 
-    async def state(self, id: str) -> dict[str, Any]:
-        state: dict[str, Any] = (await self.load(id))["state"]
-        return state
-
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         after = ""
         while rows := await self._pool.fetch(WALK, after):
@@ -118,9 +114,6 @@ class RawPostgreSQL(System):
         return [
             row["seq"] for row in await self._pool.fetch("SELECT seq FROM events WHERE session = $1 ORDER BY seq", id)
         ]
-
-    async def grow(self, sessions: Sequence[Session]) -> None:
-        await self.import_all([(session, ()) for session in sessions])
 
     async def lengthen(self, id: str, events: Sequence[Event]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

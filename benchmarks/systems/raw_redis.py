@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from benchmarks.system import Event, Session, System
-from benchmarks.systems.raw_rows import encoded, now
+from benchmarks.system import Event, Session
+from benchmarks.systems.raw_rows import Raw, encoded, now
 
 CREATE = """
 redis.call('HSET', 's:' .. ARGV[1], 'user', ARGV[2], 'topic', ARGV[3], 'version', 1, 'last_seq', 0,
@@ -53,8 +53,7 @@ BATCH = 500
 """Sessions that go in one pipeline of an import, or are read in one of a walk."""
 
 
-class RawRedis(System):
-    name = "raw"
+class RawRedis(Raw):
     engines = frozenset({"redis"})
 
     async def open(self) -> None:
@@ -132,9 +131,6 @@ class RawRedis(System):
 
     async def numbers(self, id: str) -> list[int]:
         return [event["seq"] for event in await self.last(id, 1 << 30)]
-
-    async def grow(self, sessions: Sequence[Session]) -> None:
-        await self.import_all([(session, ()) for session in sessions])
 
     async def lengthen(self, id: str, events: Sequence[Event]) -> None:
         for start in range(0, len(events), BATCH):

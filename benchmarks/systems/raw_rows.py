@@ -8,10 +8,23 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.system import Event, Session
+from benchmarks.system import Event, Session, System
 
 COLUMNS = ("id", "user_id", "topic", "state", "version", "last_seq", "created_at", "updated_at")
 EVENT_COLUMNS = ("session", "seq", "key", "created_at", "body")
+
+
+class Raw(System):
+    """What all drivers alone have in common."""
+
+    name = "raw"
+
+    async def state(self, id: str) -> dict[str, Any]:
+        state: dict[str, Any] = (await self.load(id))["state"]
+        return state
+
+    async def grow(self, sessions: Sequence[Session]) -> None:
+        await self.import_all([(session, ()) for session in sessions])
 
 
 def now() -> int:

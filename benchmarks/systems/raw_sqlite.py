@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.system import Event, Session, System
-from benchmarks.systems.raw_rows import COLUMNS, encoded, event_rows, head_row, now, shown, shown_events
+from benchmarks.system import Event, Session
+from benchmarks.systems.raw_rows import COLUMNS, Raw, encoded, event_rows, head_row, now, shown, shown_events
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -89,8 +89,7 @@ def _settle(how: Callable[[Any], None], future: asyncio.Future[Any], result: Any
         how(result)
 
 
-class RawSQLite(System):
-    name = "raw"
+class RawSQLite(Raw):
     engines = frozenset({"sqlite"})
 
     async def open(self) -> None:
@@ -160,10 +159,6 @@ class RawSQLite(System):
         if not await self._rows(SET_STATE, arguments):
             raise KeyError(id)
 
-    async def state(self, id: str) -> dict[str, Any]:
-        state: dict[str, Any] = (await self.load(id))["state"]
-        return state
-
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         after = ""
         while rows := await self._rows(WALK, (after,)):
@@ -178,9 +173,6 @@ class RawSQLite(System):
     async def numbers(self, id: str) -> list[int]:
         rows = await self._rows("SELECT seq FROM events WHERE session = ? ORDER BY seq", (id,))
         return [seq for (seq,) in rows]
-
-    async def grow(self, sessions: Sequence[Session]) -> None:
-        await self.import_all([(session, ()) for session in sessions])
 
     async def lengthen(self, id: str, events: Sequence[Event]) -> None:
         def lengthened(connection: Connection) -> None:

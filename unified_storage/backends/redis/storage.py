@@ -28,7 +28,6 @@ from unified_storage.backends.redis.walks import Found, Walk
 from unified_storage.clock import Clock
 from unified_storage.cursors import Cursor
 from unified_storage.errors import (
-    StorageClosedError,
     StorageConflictError,
     StorageError,
     StorageUnsupportedError,
@@ -36,6 +35,7 @@ from unified_storage.errors import (
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import Entries, Entry, Filters, Findings, Ids, Indexed, Record, Seqs, TransactionCall
+from unified_storage.lifetime import Lifetime
 from unified_storage.logs import (
     LogName,
     ReadRange,
@@ -50,8 +50,7 @@ from unified_storage.opening import StorageURL, no_store, refuse_unknown, switch
 from unified_storage.ordering import Order
 from unified_storage.placing import Append
 from unified_storage.record import Draft, checked_id, checked_record, checked_records
-from unified_storage.transactions import Holders, OuterTransaction
-from unified_storage.turns import Turns
+from unified_storage.transactions import OuterTransaction
 
 T = TypeVar("T")
 _PURGED_AT_ONCE = 500
@@ -93,32 +92,16 @@ class RedisStorage(RedisVerbs):
         self._store = Store(client, Layout(prefix, client.partitions), clock, client.statement_timeout)
         self._turns = RecordTurns()
         self._updates = Updates(self._store, self._turns)
-        self._holders = Holders()
-        self._opening = Turns()
-        self._is_open = False
-        self._is_closed = False
+        self._lifetime = Lifetime(let_go=client.let_go, end=client.close, timeout=self._store.timeout)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> RedisStorage:
-        await self._open()
+        await self._lifetime.open(self._prepare)
         return self
 
-    async def _open(self) -> None:
-        self._check_not_closed()
-        if self._is_open:
-            return
-        await self._opening.take(self._store.timeout)
-        try:
-            self._check_not_closed()
-            if not self._is_open:
-                self._store.paths = await self._paths()
-                self._is_open = True
-        except BaseException:
-            await self._client.let_go()  # whoever could not open it does not know that there is something to close
-            raise
-        finally:
-            self._opening.leave()
+    async def _prepare(self) -> None:
+        self._store.paths = await self._paths()
 
     async def _paths(self) -> Paths:
         store = self._store
@@ -129,22 +112,13 @@ class RedisStorage(RedisVerbs):
             raise no_store(self._place, f"no key {store.layout.meta(0)}", SCHEMA)
         return paths
 
-    def _check_not_closed(self) -> None:
-        if self._is_closed:
-            raise StorageClosedError("this storage was closed")
-
     async def _ready(self) -> Store:
         """The store, open; refused to a task that holds a transaction of it."""
-        self._holders.check()
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.ready(self._prepare)
         return self._store
 
     async def close(self) -> None:
-        self._holders.check()
-        if not self._is_closed:
-            self._is_closed = True
-            await self._client.close()
+        await self._lifetime.close()
 
     # -- reading and writing -------------------------------------------------------------------------------------
 
@@ -335,11 +309,10 @@ class RedisStorage(RedisVerbs):
     def transaction(
         self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
     ) -> TransactionCall:
-        return OuterTransaction(self._begin, self._holders, operations, timeout)
+        return OuterTransaction(self._begin, self._lifetime.holders, operations, timeout)
 
     async def _begin(self, timeout: float) -> RedisUnit:
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.open(self._prepare)
         return RedisUnit(self._store, self._turns, self.indexed, self.clock)
 
     # -- upkeep --------------------------------------------------------------------------------------------------

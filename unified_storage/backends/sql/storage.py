@@ -31,7 +31,7 @@ from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
 from unified_storage.clock import Clock
-from unified_storage.errors import StorageClosedError, StorageConfigurationError, StorageTransactionError
+from unified_storage.errors import StorageConfigurationError, StorageTransactionError
 from unified_storage.filters import Condition, Path, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import (
@@ -49,6 +49,7 @@ from unified_storage.interface import (
     Seqs,
     TransactionCall,
 )
+from unified_storage.lifetime import Lifetime
 from unified_storage.logs import (
     checked_logs,
     checked_range,
@@ -62,8 +63,7 @@ from unified_storage.paging import page_of, page_order
 from unified_storage.placing import Append, checked_append, checked_rewrite
 from unified_storage.query import parse_query
 from unified_storage.record import checked_id, checked_record, checked_records
-from unified_storage.transactions import Holders, OuterTransaction
-from unified_storage.turns import Turns
+from unified_storage.transactions import OuterTransaction
 
 T = TypeVar("T")
 _EVERYTHING = 1 << 62
@@ -307,30 +307,14 @@ class SQLStorage(_SQLVerbs):
         self._tables = tables_of(prefix)
         self._store = schema.new_store(prefix, engine.dialect, clock)
         self._timeout = statement_timeout
-        self._holders = Holders()
-        self._opening = Turns()
-        self._is_open = False
-        self._is_closed = False
+        self._lifetime = Lifetime(let_go=engine.let_go, end=engine.close, timeout=statement_timeout)
 
     async def __aenter__(self) -> SQLStorage:
-        await self._open()
+        await self._lifetime.open(self._set_up)
         return self
 
-    async def _open(self) -> None:
-        if self._is_closed:
-            raise StorageClosedError("this storage was closed")
-        if self._is_open:
-            return
-        await self._opening.take(self._timeout)
-        try:
-            if not self._is_open:
-                await (self._prepare() if self._create else self._find())
-                self._is_open = True
-        except BaseException:
-            await self._engine.let_go()  # whoever could not open it does not know that there is something to close
-            raise
-        finally:
-            self._opening.leave()
+    async def _set_up(self) -> None:
+        await (self._prepare() if self._create else self._find())
 
     async def _find(self) -> None:
         """Take the store as it is; paths that it does not index are searched without an index."""
@@ -387,33 +371,26 @@ class SQLStorage(_SQLVerbs):
         return (yield from steps())
 
     async def _read(self, steps: StepsOf[T]) -> T:
-        self._holders.check()
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.ready(self._set_up)
         return await self._engine.read(steps, self._timeout)
 
     async def _write(self, steps: StepsOf[T]) -> T:
-        self._holders.check()
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.ready(self._set_up)
         self._check_writable()
         return await self._engine.write(lambda: self._current(steps), self._timeout)
 
     async def _append(self, asked: Append) -> Seqs:
-        self._holders.check()
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.ready(self._set_up)
         self._check_writable()
         return await self._engine.append(self._store, asked, self._timeout)
 
     def transaction(
         self, operations: Sequence[Mapping[str, Any]] | None = None, *, timeout: float = 30
     ) -> TransactionCall:
-        return OuterTransaction(self._begin, self._holders, operations, timeout)
+        return OuterTransaction(self._begin, self._lifetime.holders, operations, timeout)
 
     async def _begin(self, timeout: float) -> _SQLUnit:
-        if not self._is_open or self._is_closed:
-            await self._open()
+        await self._lifetime.open(self._set_up)
         self._check_writable()
         begun = await self._engine.begin(lambda: schema.refreshed(self._store, self._engine.dialect), timeout)
         claims = Claims() if self._engine.dialect.locks_rows else None
@@ -436,11 +413,11 @@ class SQLStorage(_SQLVerbs):
                 yield found
 
     async def _upgrade(self, steps: StepsOf[T]) -> T:
-        self._holders.check()
+        self._lifetime.holders.check()
         return await self._engine.upgrade(steps, self._timeout)
 
     async def health_check(self) -> dict[str, Any]:
-        self._holders.check()
+        self._lifetime.holders.check()
         facts = await self._engine.facts()  # before all else: it does not wait for a server that is away
         begun = time.perf_counter()
         version = await self._read(lambda: schema.version_of(self._tables, self._engine.dialect))
@@ -454,10 +431,7 @@ class SQLStorage(_SQLVerbs):
         }
 
     async def close(self) -> None:
-        self._holders.check()
-        if not self._is_closed:
-            self._is_closed = True
-            await self._engine.close()
+        await self._lifetime.close()
 
 
 class _SQLUnit(_SQLVerbs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -73,6 +72,8 @@ def copy(
     deleted, and nothing in SOURCE is changed. What cannot be read is quarantined with a reason, what was changed in
     TARGET is a conflict and stays as it is; the exit code is 3 then.
     """
+    import asyncio
+
     from legacy.migration import copy_store
 
     with shown_progress(quiet=quiet or as_json) as on_progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +38,8 @@ def doctor(
     What the store keeps for itself (keys, indexes, which log is whose) is looked at, and every record and log is read.
     Others may use the store meanwhile. The exit code is 3 when something is wrong and was not mended.
     """
+    import asyncio
+
     from legacy.migration import examine
 
     report = asyncio.run(examine(url, mend=repair))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +46,8 @@ def inspect(
 
 
 def _inspect_place(url: str, as_json: bool) -> None:
+    import asyncio
+
     from legacy.migration import inspect_place
 
     facts = asyncio.run(inspect_place(url))
@@ -57,6 +58,8 @@ def _inspect_place(url: str, as_json: bool) -> None:
 
 
 def _inspect_session(url: str, session_id: str, show_values: bool, as_json: bool) -> None:
+    import asyncio
+
     from legacy.migration import inspect_session
 
     facts = asyncio.run(inspect_session(url, session_id, show_values=show_values))

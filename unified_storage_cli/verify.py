@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +56,8 @@ def verify(
     or a folder say it again.
     The exit code is 3 when a session is missing or differs.
     """
+    import asyncio
+
     from legacy.migration import verify_stores
 
     with shown_progress(quiet=quiet or as_json) as on_progress:

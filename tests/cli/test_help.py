@@ -11,7 +11,7 @@ import pytest
 from tests.cli.running import PROGRAM, run
 
 COMMANDS = ("copy", "verify", "inspect", "formats", "doctor")
-HEAVY = ("sqlalchemy", "msgspec", "sqlite3", "unified_storage", "legacy", "session_adapter")
+HEAVY = ("asyncio", "sqlalchemy", "msgspec", "sqlite3", "unified_storage", "legacy", "session_adapter")
 
 
 def test_help_names_every_command_and_the_exit_codes(capsys):

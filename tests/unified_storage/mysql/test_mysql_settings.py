@@ -31,7 +31,9 @@ def test_a_url_names_hosts_ports_and_a_database() -> None:
     assert login("db/app")["user"] is None
 
 
-@pytest.mark.parametrize("location", ["root:hush@db", "root:hush@db/", "root:hush@db:x/app", "root:hu?sh@db/app"])
+@pytest.mark.parametrize(
+    "location", ["root:hush@db", "root:hush@db/", "root:hush@db:x/app", "root:hu?sh@db/app", "root:hush@db:65536/app"]
+)
 def test_a_url_that_is_none_is_refused_without_its_password(location) -> None:
     with pytest.raises(StorageConfigurationError) as refused:
         open_storage(f"mysql://{location}")

@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -22,29 +20,6 @@ from unified_storage import (
 from unified_storage.backends.redis import client as client_module
 from unified_storage.backends.redis.client import Client, Script
 from unified_storage.backends.redis.line import Line
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with private_server("redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    async with client_on(server.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def raw(server: Server) -> AsyncIterator[Any]:
-    async with redis_client(server.url) as raw:
-        yield raw
-
-
-@pytest.fixture
-def key() -> str:
-    return f"test:{uuid4()}"
 
 
 async def test_a_script_returns_what_redis_returns_and_texts_are_bytes(client: Client, key: str) -> None:

@@ -11,28 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from tests.engines import private_server, redis_client
+from tests.engines import redis_client
 from tests.servers import Server
 from tests.unified_storage.redis.clients import COUNT, COUNT_SLOWLY, client_of
 from unified_storage import StorageClosedError, open_storage
 from unified_storage.backends.redis import loops
 from unified_storage.backends.redis.client import RedisClient
 from unified_storage.testing.drafts import note, session
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with private_server("redis") as server:
-        yield server
-
-
-@pytest.fixture
-def key() -> str:
-    return f"test:{uuid4()}"
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -26,29 +25,6 @@ from unified_storage.backends.redis.client import Client, Script
 from unified_storage.backends.redis.errors import Lost, NotSent, code_of, translated
 
 FOREVER = "while true do end"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with private_server("redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    async with client_on(server.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def raw(server: Server) -> AsyncIterator[Any]:
-    async with redis_client(server.url) as raw:
-        yield raw
-
-
-@pytest.fixture
-def key() -> str:
-    return f"test:{uuid4()}"
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ BENCH := .venv-bench/.installed
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test static stress format format-check lint types floors lock bench bench-quick services clean
+.PHONY: help demo test check after-test static stress format format-check lint types floors lock bench bench-quick bench-test services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench: $(BENCH) ## measure beside the drivers and the peers (hours; goes on wher
 
 bench-quick: $(BENCH) ## the same with small counts (minutes)
 	$(BENCH_PY) -m benchmarks --quick $(if $(FRESH),--fresh) $(ARGS)
+
+bench-test: $(BENCH) ## the tests of the benchmarks where the peers are installed
+	$(BENCH_PY) -m pytest tests/benchmarks $(ARGS)
 
 services: $(DEV) ## start private servers that stay until `scripts/services stop`; more: scripts/services --help
 	@scripts/services start

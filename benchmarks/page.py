@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,10 @@ def _run(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"({machine['processor']}, {machine['memory_gib']} GiB), {machine['system']}, Python {machine['python']}."
     if sizes["kind"] == "quick" or sizes["scale"] != 1:
         yield "\nIts counts are small, so that goals at full counts are not told, and its figures are rough."
+    load, cores = statistics.median(results["load"].values()), machine["cores"]
+    if load > 1.5 * cores:
+        yield f"\n**The machine was busy with other work** (load {load:g} on {cores} cores): figures and ratios of this"
+        yield "run say little about speed."
     yield "\n| engine | what durability depends on |\n|---|---|"
     for engine in results["engines"].values():
         settings = ", ".join(f"`{name}={value}`" for name, value in engine["settings"].items())

@@ -59,6 +59,10 @@ class Results:
         """Whether a part (``engine/name``) is finished with all these systems."""
         return set(systems) <= set(self.content["finished"].get(part, ()))
 
+    def note_load(self, part: str) -> None:
+        """Keep how much the machine has to do before a part begins: its load average of the last minute."""
+        self.content["load"][part] = round(os.getloadavg()[0], 1)
+
     def add(self, engine: str, part: str, systems: Iterable[str], found: Found, spent: dict[str, float]) -> None:
         of_engine = self.cells.setdefault(engine, {})
         for metric, cells in found.items():
@@ -91,6 +95,7 @@ def _empty(sizes: Sizes) -> dict[str, Any]:
             "seconds": sizes.seconds,
         },
         "engines": {},
+        "load": {},
         "finished": {},
         "seconds": {},
         "cells": {},

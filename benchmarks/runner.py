@@ -76,6 +76,7 @@ async def carried_out(
                 progress.finish(step.name, "finished before")
             else:
                 begun = time.perf_counter()
+                results.note_load(step.name)
                 await _run(step, sizes, results, partial(progress.tell, step.name))
                 progress.finish(step.name, f"took {as_text(time.perf_counter() - begun)}")
 

@@ -117,8 +117,7 @@ class ADK(System):
     def _make_service(self) -> Any:
         if self.engine == "sqlite":
             return DatabaseSessionService(f"sqlite+aiosqlite:///{Path(self.place) / 'adk.db'}")
-        url = url_with(self.place, DRIVERS[self.engine])
-        return DatabaseSessionService(url.render_as_string(hide_password=False))
+        return DatabaseSessionService(url_with(self.place, DRIVERS[self.engine]).render_as_string(hide_password=False))
 
     async def _prepare(self) -> None:
         await self._service.prepare_tables()

@@ -5,8 +5,8 @@ one is what an agent does at the end of a run: it has read the session, writes i
 An agent reads all runs of the session for that and counts them. On SQLite and PostgreSQL agno can number the run in the
 database, so here the newest run alone is read; on Redis it cannot, and on MySQL many tasks that do so block each other.
 
-A session's metadata cannot be searched, but its name can: the topic is the name. SQLite: agno turns WAL on and leaves
-``synchronous`` at FULL.
+A session's metadata cannot be searched, but its name can, for a part of it: the topic is the name, in brackets. SQLite:
+agno turns WAL on and leaves ``synchronous`` at FULL.
 """
 
 from __future__ import annotations
@@ -25,25 +25,14 @@ from agno.db.redis import RedisDb
 from agno.db.sqlite import AsyncSqliteDb, SqliteDb
 from agno.db.utils import build_single_run_row
 from agno.models.message import Message
-from agno.run.agent import RunOutput
-from agno.run.base import RunStatus
 from agno.session import AgentSession
 from agno.session._utils import resolve_run_index
 from sqlalchemy import make_url
 
 from benchmarks.system import Event, Session, System
-from benchmarks.systems.agno_redis import store_runs, store_sessions
-from benchmarks.systems.seeding import (
-    chunks,
-    insert_rows,
-    read_back_events,
-    read_back_sessions,
-    role_and_text,
-    times,
-    url_with,
-)
+from benchmarks.systems.agno_rows import agent_session, name_of, run_of, session_row, store_runs, store_sessions
+from benchmarks.systems.seeding import chunks, insert_rows, read_back_events, read_back_sessions, times, url_with
 
-AGENT = "assistant"
 NUMBERING = ("sqlite", "postgresql")
 """Where agno gives a run its place in the session in the statement that stores it."""
 PAGE = 1_000
@@ -63,14 +52,14 @@ class Agno(System):
         await _done(self._db.close())
 
     async def create(self, session: Session) -> None:
-        await _done(self._db.upsert_session(_agent_session(session, int(time.time()))))
+        await _done(self._db.upsert_session(agent_session(session, int(time.time()))))
 
     async def load(self, id: str) -> AgentSession:
         return await self._session(id)
 
     async def append(self, id: str, event: Event) -> None:
         session = await self._read_before_a_run(id)
-        run = _run(session.session_id, session.user_id, event, int(time.time()))
+        run = run_of(session.session_id, session.user_id, event, int(time.time()))
         session.upsert_run(run)
         await _done(self._db.upsert_session(session))
         index = None if self.engine in NUMBERING else resolve_run_index(session, run)
@@ -85,15 +74,15 @@ class Agno(System):
         return await self._page(user_id=user, limit=limit)
 
     async def page_by_topic(self, topic: str, limit: int) -> Sequence[AgentSession]:
-        return await self._page(session_name=topic, limit=limit)
+        return await self._page(session_name=name_of(topic), limit=limit)
 
     async def import_all(self, sessions: Sequence[tuple[Session, Sequence[Event]]]) -> None:
         now = int(time.time())
         for chunk in chunks(sessions, 500):
-            await self._store([_agent_session(session, now) for session, _ in chunk])
+            await self._store([agent_session(session, now) for session, _ in chunk])
             for session, events in chunk:
                 for index, event in enumerate(events):
-                    run = _run(session.id, session.user, event, now)
+                    run = run_of(session.id, session.user, event, now)
                     await _done(self._db.upsert_run(run, session_id=session.id, user_id=session.user, run_index=index))
 
     async def delete_all(self, ids: Sequence[str]) -> None:
@@ -120,18 +109,20 @@ class Agno(System):
 
     async def grow(self, sessions: Sequence[Session]) -> None:
         moments = times(len(sessions), step=1)
-        made = [_agent_session(session, int(moment)) for session, moment in zip(sessions, moments, strict=True)]
+        made = [agent_session(session, int(moment)) for session, moment in zip(sessions, moments, strict=True)]
         if self.engine == "redis":
             store_sessions(self._db, made)
         else:
-            await insert_rows(self._db.db_engine, await self._table("sessions"), [_row(session) for session in made])
+            await insert_rows(
+                self._db.db_engine, await self._table("sessions"), [session_row(session) for session in made]
+            )
         await read_back_sessions(self, sessions)
 
     async def lengthen(self, id: str, events: Sequence[Event]) -> None:
         session = await self._session(id)
         first, now = len(session.runs or []), int(time.time())
         rows = [
-            build_single_run_row(_run(id, session.user_id, event, now), id, session.user_id, run_index=index)
+            build_single_run_row(run_of(id, session.user_id, event, now), id, session.user_id, run_index=index)
             for index, event in enumerate(events, start=first)
         ]
         if self.engine == "redis":
@@ -192,39 +183,6 @@ class AgnoSync(Agno):
 
 def _url(place: str, driver: str) -> str:
     return url_with(place, driver).render_as_string(hide_password=False)
-
-
-def _agent_session(session: Session, moment: int) -> AgentSession:
-    return AgentSession(
-        session_id=session.id,
-        agent_id=AGENT,
-        user_id=session.user,
-        session_data={"session_name": session.topic, "session_state": dict(session.state)},
-        metadata={"topic": session.topic},
-        created_at=moment,
-        updated_at=moment,
-    )
-
-
-def _run(session_id: str, user_id: str, event: Event, moment: int) -> RunOutput:
-    role, text = role_and_text(event)
-    return RunOutput(
-        run_id=event.key,
-        agent_id=AGENT,
-        session_id=session_id,
-        user_id=user_id,
-        messages=[Message(id=event.key, role=role, content=text, created_at=moment)],
-        status=RunStatus.completed,
-        created_at=moment,
-    )
-
-
-def _row(session: AgentSession) -> dict[str, Any]:
-    """What ``upsert_session`` writes; it leaves the columns of teams and workflows out."""
-    values = session.to_dict(include_runs=False)
-    names = ("session_id", "agent_id", "user_id", "agent_data", "session_data", "summary", "metadata")
-    moments = {"created_at": session.created_at, "updated_at": session.updated_at}
-    return {name: values[name] for name in names} | {"session_type": SessionType.AGENT.value} | moments
 
 
 async def _done(result: Any) -> Any:

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Engine, Table, insert, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.system import Event, NotOffered, Session, System
+
+if TYPE_CHECKING:  # wants greenlet, which only the frameworks bring
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ def times(count: int, step: float) -> list[float]:
 
 async def insert_rows(engine: Engine | AsyncEngine, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """All rows in one transaction of a system's own engine, through its own table: types and JSON are its own."""
-    if isinstance(engine, AsyncEngine):
+    if not isinstance(engine, Engine):
         async with engine.begin() as connection:
             for chunk in chunks(rows):
                 await connection.execute(insert(table), list(chunk))

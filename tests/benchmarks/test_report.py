@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from benchmarks.goals import findings
 from benchmarks.page import page
+from benchmarks.plots import PLOTS, draw
 from benchmarks.table import goals_table, number, shown, tables
 
 CELLS: dict[str, Any] = {
@@ -30,6 +32,7 @@ SAMPLE: dict[str, Any] = {
     "date": "2026-01-02T03:04:05+00:00",
     "commit": "abc123",
     "machine": {"cores": 2, "memory_gib": 24, "processor": "P", "system": "Linux", "python": "3.11.7"},
+    "load": {"sqlite/one": 0.5, "sqlite/two": 9.0, "sqlite/three": 1.5},
     "sizes": {"kind": "full", "scale": 1.0},
     "packages": {"agno": "3.1.10"},
     "engines": {"sqlite": {"version": "SQLite 3.40.1", "settings": {"synchronous": "full"}}},
@@ -79,6 +82,25 @@ def test_the_page_says_what_was_run_and_what_was_held() -> None:
         assert part in text
 
 
+def test_the_page_says_when_the_machine_was_busy() -> None:
+    assert "busy" not in page(SAMPLE, "latest.json", {})
+    busy = page({**SAMPLE, "load": {"sqlite/one": 9.0, "sqlite/two": 7.0}}, "latest.json", {})
+    assert "**The machine was busy with other work** (load 8 on 2 cores)" in busy
+
+
 def test_the_page_says_when_counts_were_small() -> None:
     assert "counts are small" in page({**SAMPLE, "sizes": {"kind": "quick", "scale": 1.0}}, "latest.json", {})
     assert "counts are small" not in page(SAMPLE, "latest.json", {})
+
+
+def test_plots_show_every_system(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is in .venv-bench alone")
+    cells = {"sqlite": {"append at 0": CELLS["sqlite"]["load"], "load": CELLS["sqlite"]["load"]}}
+    draw({"cells": cells}, tmp_path)
+    for plot in PLOTS:
+        picture = (tmp_path / plot).read_text("utf-8")
+        assert "agno" in picture
+        assert "sqlite" in picture
+    drawn = (tmp_path / "append.svg").read_bytes()
+    draw({"cells": cells}, tmp_path)
+    assert (tmp_path / "append.svg").read_bytes() == drawn, "the same results are the same picture"

@@ -70,6 +70,7 @@ async def test_a_killed_run_goes_on_behind_the_last_finished_part(tmp_path: Path
     stored = json.loads(file.read_text())
     assert [*stored["cells"]["sqlite"]] == ["one", "two", "three"]
     assert stored["cells"]["sqlite"]["one"]["ours"]["median"] == 2.0
+    assert [*stored["load"]] == ["sqlite/one", "sqlite/two", "sqlite/three"]
     assert stored["engines"]["sqlite"]["settings"]["synchronous"] == "full"
 
 

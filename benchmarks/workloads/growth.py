@@ -14,7 +14,8 @@ from benchmarks.stage import Found, Stage
 from benchmarks.system import System
 from benchmarks.workloads import Part, counted, paging
 
-FEW, WALKED = 1_000, 10_000
+FEW = 1_000
+WALKED = {"full": 10_000, "quick": 2_000}
 LARGE = ("raw", "ours")
 """The systems that are filled with a million sessions."""
 
@@ -28,7 +29,7 @@ def parts(sizes: Sizes) -> list[Part]:
 
 async def _run(stage: Stage) -> Found:
     sizes = stage.sizes
-    few, walked = (sizes.scaled(count, least=paging.PAGE * 50) for count in (FEW, WALKED))
+    few, walked = (sizes.scaled(count, least=paging.PAGE * 50) for count in (FEW, WALKED[sizes.kind]))
     many = sizes.scaled(1_000_000 if sizes.is_full else 30_000, least=paging.PAGE * 50)
     small = await stage.stores(partial(paging.filled, count=few))
     large = await stage.stores(partial(paging.filled, count=many))
@@ -39,7 +40,7 @@ async def _run(stage: Stage) -> Found:
 
 
 async def _others(stage: Stage) -> Found:
-    count = stage.sizes.scaled(WALKED, least=paging.PAGE * 50)
+    count = stage.sizes.scaled(WALKED[stage.sizes.kind], least=paging.PAGE * 50)
     return await _walks(stage, {count: await stage.stores(partial(paging.filled, count=count))})
 
 

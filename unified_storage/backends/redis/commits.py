@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from unified_storage.backends.redis.client import Argument, RedisClient
@@ -30,11 +31,34 @@ Reply = list[Any]
 class _Waiting:
     """A job that is to be sent with others."""
 
-    arguments: Sequence[Argument]
+    arguments: Sequence[bytes]
     due: float
     """The loop's time at which it is given up unsent."""
     outcome: asyncio.Future[Reply]
     is_taken: bool = False
+    is_over: bool = False
+    ended: asyncio.Future[None] | None = None
+    """What a cancelled caller waits for: it has cancelled the outcome."""
+
+    def settle(self, reply: bytes) -> None:
+        try:
+            found = _parsed(reply)
+        except StorageError as error:
+            self.fail(error)
+            return
+        if not self.outcome.done():
+            self.outcome.set_result(found)
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+        self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +81,7 @@ class Commits:
             weakref.WeakKeyDictionary()
         )
 
-    async def done(self, partition: int, arguments: Sequence[Argument]) -> Reply:
+    async def done(self, partition: int, arguments: Sequence[bytes]) -> Reply:
         """Have one job done; a cancelled caller finds it wholly done, or not done and never to be."""
         lane = self._lane(partition)
         if lane.under_way >= _UNDER_WAY:
@@ -76,21 +100,24 @@ class Commits:
             lane = lanes[partition] = _Lane()
         return lane
 
-    async def _send(self, partition: int, jobs: Sequence[Sequence[Argument]]) -> list[bytes]:
-        arguments = [len(jobs), *(argument for job in jobs for argument in job)]
+    async def _send(self, partition: int, jobs: Sequence[Sequence[bytes]]) -> list[bytes]:
+        arguments: list[Argument] = [len(jobs), *chain.from_iterable(jobs)]
         keys = self._layout.script_keys(partition)
         replies: list[bytes] = await self._client.run(COMMIT, keys, arguments, timeout=self._timeout)
         return replies
 
-    async def _with_others(self, lane: _Lane, arguments: Sequence[Argument]) -> Reply:
+    async def _with_others(self, lane: _Lane, arguments: Sequence[bytes]) -> Reply:
         loop = asyncio.get_running_loop()
         mine = _Waiting(arguments, loop.time() + self._timeout, loop.create_future())
         lane.waiting.append(mine)
         try:
-            return await asyncio.shield(mine.outcome)
+            return await mine.outcome
         except asyncio.CancelledError:
-            if mine.is_taken:
-                await to_the_end(_settled(mine.outcome))
+            if mine.is_over and not mine.outcome.cancelled():
+                mine.outcome.exception()  # looked at: nobody else will
+            elif mine.is_taken and not mine.is_over:
+                mine.ended = loop.create_future()
+                await to_the_end(mine.ended)
             elif mine in lane.waiting:
                 lane.waiting.remove(mine)
             raise
@@ -110,12 +137,12 @@ class Commits:
             if taken:
                 replies = await self._send(partition, [job.arguments for job in taken])
                 for job, reply in zip(taken, replies, strict=True):
-                    _settle(job, reply)
+                    job.settle(reply)
         except BaseException as error:
             for job in taken:
-                if not job.outcome.done():
+                if not job.is_over:
                     # each its own: whoever raises one adds to it
-                    job.outcome.set_exception(copy.copy(error) if isinstance(error, StorageError) else error)
+                    job.fail(copy.copy(error) if isinstance(error, StorageError) else error)
             if not isinstance(error, StorageError):
                 raise
         finally:
@@ -128,31 +155,16 @@ def _taken(lane: _Lane) -> list[_Waiting]:
     taken: list[_Waiting] = []
     while lane.waiting and len(taken) < _MOST_TOGETHER:
         job = lane.waiting[0]
-        size += sum(len(part) for part in job.arguments if not isinstance(part, int))
+        size += sum(map(len, job.arguments))
         if taken and size > _MOST_BYTES:
             break
         lane.waiting.popleft()
         if now < job.due:
             job.is_taken = True
             taken.append(job)
-        elif not job.outcome.done():
-            job.outcome.set_exception(StorageTimeoutError("the server was busy with others for too long"))
+        else:
+            job.fail(StorageTimeoutError("the server was busy with others for too long"))
     return taken
-
-
-def _settle(job: _Waiting, reply: bytes) -> None:
-    if job.outcome.done():
-        return
-    try:
-        job.outcome.set_result(_parsed(reply))
-    except StorageError as error:
-        job.outcome.set_exception(error)
-
-
-async def _settled(outcome: asyncio.Future[Reply]) -> None:
-    await asyncio.wait([outcome])
-    if not outcome.cancelled():
-        outcome.exception()  # looked at: nobody else will
 
 
 def _parsed(reply: bytes) -> Reply:

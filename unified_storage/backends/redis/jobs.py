@@ -5,34 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from unified_storage.backends.redis.client import Argument
-from unified_storage.backends.redis.partitions import time_text
+import msgspec
+
+from unified_storage.backends.redis.partitions import raw, time_text
 from unified_storage.backends.redis.rows import Key, Row, Stamp
 from unified_storage.logs import LogName, StoredEntry
 from unified_storage.placing import Append
 from unified_storage.record import Draft
 
+Part = str | int | msgspec.Raw
 _REMOVING = frozenset({"drop", "pop"})
+_packed = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(slots=True)
 class Job:
     """Arguments for the script ``COMMIT``."""
 
-    checks: list[Sequence[Argument]] = field(default_factory=list)
-    changes: list[Sequence[Argument]] = field(default_factory=list)
+    checks: list[Sequence[Part]] = field(default_factory=list)
+    changes: list[Sequence[Part]] = field(default_factory=list)
     generation: int | None = None
     """Of the list of paths that the keys in it were made by; None where there are none."""
 
-    def arguments(self) -> list[Argument]:
-        """The arguments in the order in which the script takes them, their number first."""
-        flat: list[Argument] = [0, "" if self.generation is None else self.generation, int(self.grows)]
-        for parts in (self.checks, self.changes):
-            flat.append(len(parts))
-            for part in parts:
-                flat.extend(part)
-        flat[0] = len(flat) - 1
-        return flat
+    def arguments(self) -> list[bytes]:
+        """What is asked, then the changes, as the script takes them: MessagePack, which the server unpacks in C."""
+        generation = "" if self.generation is None else str(self.generation)
+        asked = _packed((generation, self.grows, self.checks, len(self.changes)))
+        return [asked, *map(_packed, self.changes)]
 
     @property
     def grows(self) -> bool:
@@ -63,26 +62,25 @@ class Job:
             (
                 *("save", draft.type, draft.id, time_text(now), _or_nothing(expected), steps),
                 *(_time_or_nothing(draft.created_at), _time_or_nothing(draft.expires_at)),
-                *(draft.session_id or "", draft.thread_id or "", draft.metadata_text or "", draft.data_text, keys),
+                *(
+                    draft.session_id or "",
+                    draft.thread_id or "",
+                    draft.metadata_text or "",
+                    draft.data_text,
+                    _raw(keys),
+                ),
             )
         )
 
     def append(self, asked: Append, now: int) -> None:
         """Add entries to a log of a living record, or put them in the place of all that are there."""
         name = asked.name
-        self.changes.append(
-            (
-                *("append", name.owner_type, name.owner_id, name.log_id, time_text(now)),
-                *(asked.on_duplicate, _or_nothing(asked.keep_last)),
-                *(int(asked.rewrites), _or_nothing(asked.expected_version)),
-                len(asked.drafts),
-                *(
-                    part
-                    for draft in asked.drafts
-                    for part in (_time_or_nothing(draft.created_at), draft.key or "", draft.body)
-                ),
-            )
-        )
+        change: list[Part] = ["append", name.owner_type, name.owner_id, name.log_id, time_text(now)]
+        change += (asked.on_duplicate, _or_nothing(asked.keep_last), asked.rewrites)
+        change += (_or_nothing(asked.expected_version), len(asked.drafts))
+        for draft in asked.drafts:
+            change += (_time_or_nothing(draft.created_at), draft.key or "", draft.body)
+        self.changes.append(change)
 
     def pop(self, name: LogName, now: int) -> None:
         """Withdraw the newest entry of a log."""
@@ -97,7 +95,7 @@ class Job:
             (
                 *("put", row.type, row.id, row.version, time_text(row.created_at), time_text(row.updated_at)),
                 *(_time_or_nothing(row.expires_at), row.session_id or "", row.thread_id or ""),
-                *(row.metadata or "", row.data, keys),
+                *(_raw(row.metadata or b""), _raw(row.data), _raw(keys)),
             )
         )
 
@@ -114,7 +112,7 @@ class Job:
         owner: Key,
         log_id: str,
         last_seq: int,
-        cuts: Sequence[tuple[Argument, Argument]],
+        cuts: Sequence[tuple[Part, Part]],
         entries: Iterable[StoredEntry],
     ) -> None:
         """Take out the ranges of numbers *cuts* (both ends go), then put *entries* in."""
@@ -128,7 +126,11 @@ class Job:
         )
 
 
-def _or_nothing(number: int | None) -> Argument:
+def _raw(text: bytes) -> msgspec.Raw:
+    return msgspec.Raw(raw(text))
+
+
+def _or_nothing(number: int | None) -> Part:
     return "" if number is None else number
 
 

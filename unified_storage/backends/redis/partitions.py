@@ -113,10 +113,11 @@ def unescaped(key: bytes) -> bytes:
 
 
 def packed_keys(keys: Iterable[tuple[str, bytes]]) -> bytes:
-    """Keys by path as a MessagePack map of raw strings: the servers' reader knows no other kind of bytes."""
-    pairs = [_raw(path.encode("utf-8", "surrogatepass")) + _raw(key) for path, key in keys]
+    """Keys by path as a MessagePack map of raw strings."""
+    pairs = [raw(path.encode("utf-8", "surrogatepass")) + raw(key) for path, key in keys]
     return b"\xdf" + len(pairs).to_bytes(4) + b"".join(pairs)
 
 
-def _raw(text: bytes) -> bytes:
+def raw(text: bytes) -> bytes:
+    """A raw string of MessagePack: the servers' reader knows no other kind of bytes."""
     return b"\xdb" + len(text).to_bytes(4) + text

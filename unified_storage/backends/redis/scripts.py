@@ -15,8 +15,8 @@ from unified_storage.backends.redis.client import Script
 
 PARTITION = r"""
 local base = string.sub(KEYS[1], 1, -5)
-local at = 0
-local function take() at = at + 1 return ARGV[at] end
+local arguments, at = ARGV, 0
+local function take() at = at + 1 return arguments[at] end
 
 local luatype = type
 
@@ -33,13 +33,14 @@ local function is_head(head)
 end
 
 -- The head of a record, false where there is none; an error that names the record where nobody can read it.
-local function head_of(type, id)
-  local packed = redis.pcall('HGET', record_key(type, id), 'h')
+local function unpacked_head(type, id, packed)
   if not packed then return false end
   local is_packed, head = pcall(cmsgpack.unpack, packed)
   if not (is_packed and is_head(head)) then error({ err = 'DAMAGED ' .. type .. '\t' .. id .. '\t' }) end
   return head
 end
+
+local function head_of(type, id) return unpacked_head(type, id, redis.pcall('HGET', record_key(type, id), 'h')) end
 
 -- What a call that failed was refused for.
 local function said_by(trouble) return luatype(trouble) == 'table' and trouble.err or tostring(trouble) end
@@ -53,21 +54,27 @@ local LAST_MOMENT = '315537897599999999'
 -- The updated_at that follows another one: the clock, but at least a microsecond later. In halves of nine digits,
 -- since a float has not room for the whole.
 local function later(now, stored)
+  if now > stored then return now end
   if stored >= LAST_MOMENT then return LAST_MOMENT end
   local high, low = tonumber(string.sub(stored, 1, 9)), tonumber(string.sub(stored, 10)) + 1
   if low == 1e9 then high, low = high + 1, 0 end
-  local following = string.format('%09d%09d', high, low)
-  return now > following and now or following
+  return string.format('%09d%09d', high, low)
 end
 
 -- A number as text: left to itself Lua writes large ones with an exponent.
 local function whole(number) return string.format('%.0f', number) end
 
 -- What cannot be read counts as nothing: a script that failed here would have done half of its work.
-local function keys_of(record)
-  local packed = redis.call('HGET', record, 'k')
+local function unpacked_keys(packed)
   local is_whole, keys = pcall(cmsgpack.unpack, packed or '\128')
   return is_whole and type(keys) == 'table' and keys or {}
+end
+
+local function keys_of(record) return unpacked_keys(redis.call('HGET', record, 'k')) end
+
+local function head_and_keys_of(type, id)
+  local found = redis.pcall('HMGET', record_key(type, id), 'h', 'k')
+  return unpacked_head(type, id, found.err and found or found[1]), unpacked_keys(found[2])
 end
 
 local function place(set, was, is)
@@ -111,14 +118,13 @@ end
 
 local function new_incarnation() return redis.call('HINCRBY', KEYS[1], 'incarnation', 1) end
 
-local function touch(type, id, head, version, updated)
-  local record = record_key(type, id)
+local function touch(type, id, head, keys, version, updated)
   place('u:' .. type, head[5] .. id, updated .. id)
-  for path, key in pairs(keys_of(record)) do
+  for path, key in pairs(keys) do
     place('x:' .. type .. ':' .. path, key .. head[5] .. id, key .. updated .. id)
   end
   head[2], head[5] = version, updated
-  redis.call('HSET', record, 'h', cmsgpack.pack(head))
+  redis.call('HSET', record_key(type, id), 'h', cmsgpack.pack(head))
 end
 
 -- Remove a record with its logs and its places.
@@ -231,8 +237,8 @@ end
 
 local function append()
   local type, id, log, now = take(), take(), take(), take()
-  local on_duplicate, keep_last, rewrites, expected = take(), take(), take() == '1', take()
-  local head = head_of(type, id)
+  local on_duplicate, keep_last, rewrites, expected = take(), take(), take(), take()
+  local head, keys = head_and_keys_of(type, id)
   if not lives(head, now) then return { 'absent' } end
   local last = tonumber(redis.call('HGET', base .. 'o:' .. type .. ':' .. id, log) or 0)
   local found, known = placed(log, last, tonumber(take()), on_duplicate, rewrites)
@@ -253,7 +259,7 @@ local function append()
     end
     begin_log(type, id, log, last + #found.fresh)
     if surplus > 0 then drop_oldest(log, surplus) end
-    touch(type, id, head, head[2] + 1, later(now, head[5]))
+    touch(type, id, head, keys, head[2] + 1, later(now, head[5]))
   end
   for n, seq in ipairs(found.numbers) do found.numbers[n] = whole(seq) end
   return { 'numbers', table.concat(found.numbers, ' ') }
@@ -261,12 +267,12 @@ end
 
 local function pop()
   local type, id, log, now = take(), take(), take(), take()
-  local head = head_of(type, id)
+  local head, keys = head_and_keys_of(type, id)
   local newest = lives(head, now) and redis.call('ZRANGE', base .. 'e:' .. log, -1, -1)[1]
   if not newest then return { 'nothing' } end
   forget_keys(log, { newest })
   redis.call('ZREM', base .. 'e:' .. log, newest)
-  touch(type, id, head, head[2] + 1, later(now, head[5]))
+  touch(type, id, head, keys, head[2] + 1, later(now, head[5]))
   return { 'entry', newest }
 end
 """
@@ -306,7 +312,8 @@ end
 
 local function touch_known()
   local type, id, version, updated = take(), take(), tonumber(take()), take()
-  touch(type, id, head_of(type, id), version, updated)
+  local head, keys = head_and_keys_of(type, id)
+  touch(type, id, head, keys, version, updated)
   return { 'done' }
 end
 
@@ -328,7 +335,8 @@ local changes = {
 }
 
 -- A check: '' means that nothing must be there, or that anything may be; '*' that it only must be readable.
-local function holds(type, id, incarnation, version, written)
+local function holds(check)
+  local type, id, incarnation, version, written = unpack(check)
   local head = head_of(type, id)
   if incarnation == '*' then return true end
   if incarnation == '' then return not head end
@@ -341,36 +349,35 @@ end
 local refusal = redis.pcall('ZADD', KEYS[2], 'XX', 0, '')
 local refuses = luatype(refusal) == 'table' and refusal.err
 
-local function carry_out()
-  local generation, grows = take(), take() == '1'
+local function carry_out(generation, grows, checks, first, last)
   if generation ~= '' and generation ~= (redis.call('HGET', KEYS[1], 'generation') or '0') then return { 'paths' } end
-  for _ = 1, tonumber(take()) do
-    local type, id, incarnation, version, written = take(), take(), take(), take(), take()
-    if not holds(type, id, incarnation, version, written) then return { 'changed', type, id } end
+  for _, check in ipairs(checks) do
+    if not holds(check) then return { 'changed', check[1], check[2] } end
   end
   if grows and refuses then return { 'failed', refuses } end
   local reply
-  for _ = 1, tonumber(take()) do reply = changes[take()]() end
+  for n = first, last do
+    arguments, at = cmsgpack.unpack(ARGV[n]), 0
+    reply = changes[take()]()
+  end
   return reply
 end
 
 -- Each job by itself: one that finds damage where it looks fails alone.
-local replies = {}
-for n = 1, tonumber(take()) do
-  local stop = 1 + at + tonumber(ARGV[at + 1])
-  at = at + 1
-  local fine, reply = pcall(carry_out)
+local replies, place = {}, 1
+for n = 1, tonumber(ARGV[1]) do
+  local generation, grows, checks, count = unpack(cmsgpack.unpack(ARGV[place + 1]))
+  local fine, reply = pcall(carry_out, generation, grows, checks, place + 2, place + 1 + count)
   if not fine then reply = { 'failed', said_by(reply) } end
   replies[n] = table.concat(reply, '\0')
-  at = stop
+  place = place + 1 + count
 end
 return replies
 """
 
 COMMIT = Script(PARTITION + WRITING + LOGS + _APPEND + _COMMIT)
-"""``ARGV``: how many jobs; for each how many arguments it has, the generation of the list of paths or '', whether it
-may need more memory, checks and changes (see ``jobs``). All of a job happens, or nothing. A reply for each: a word, and
-what belongs to it, with NUL between."""
+"""``ARGV``: how many jobs; of each what is asked of it, then its changes, as MessagePack (see ``jobs``). All of a job
+happens, or nothing. A reply for each: a word, and what belongs to it, with NUL between."""
 
 PURGE = Script(
     PARTITION
@@ -508,6 +515,24 @@ return { count, #members == limit and '(' .. members[limit] }
 """
 )
 """``ARGV``: as ``COUNT``, but how many are looked at. How many of them are living, and the bound to go on from."""
+
+BACKWARDS = Script(
+    PARTITION
+    + r"""
+local set, upper, lower, count, fixed = base .. take(), take(), take(), tonumber(take()), tonumber(take())
+local found, tie = redis.call('ZRANGE', set, upper, lower, 'BYLEX', 'REV', 'LIMIT', 0, count + 1), {}
+if #found > count and count > 0 then
+  local place = string.sub(found[count + 1], 1, fixed)
+  if string.sub(found[count], 1, fixed) == place then
+    tie = redis.call('ZRANGE', set, '[' .. place, '(' .. place .. '\255', 'BYLEX', 'LIMIT', 0, count)
+  end
+end
+return { found, tie }
+"""
+)
+"""``ARGV``: a set, two bounds, how many, and how many bytes of a member are its place.
+
+One more than so many members from the end; and where the last of them share their place, its members from the front."""
 
 LACKING = Script(
     PARTITION

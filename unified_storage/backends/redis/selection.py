@@ -59,7 +59,7 @@ class Option:
 def ranges(layout: Layout, parts: Sequence[Part], kind: str) -> list[Range]:
     """The parts in every partition."""
     return [
-        Range(partition, layout.key(partition, part.set_name), _shape(part), kind, part.before, part.first, part.last)
+        Range(layout, partition, part.set_name, _shape(part), kind, part.before, part.first, part.last)
         for partition in range(layout.partitions)
         for part in parts
     ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from unified_storage.backends.redis.courses import Candidate, Course, Shape
-from unified_storage.backends.redis.partitions import ABOVE
-from unified_storage.backends.redis.scripts import LACKING
+from unified_storage.backends.redis.courses import ID, TIMED, Candidate, Course, Shape
+from unified_storage.backends.redis.partitions import ABOVE, TIME_LENGTH, Layout
+from unified_storage.backends.redis.scripts import BACKWARDS, LACKING
 from unified_storage.backends.redis.store import Command, Store
 from unified_storage.cursors import Cursor
 
@@ -23,13 +23,18 @@ class Range:
         type: the only one that is meant; empty for all in a set of every type.
     """
 
+    layout: Layout
     partition: int
-    key: bytes
+    name: str
     shape: Shape
     type: str
     before: bytes = b""
     first: bytes = b""
     last: bytes = ABOVE
+
+    @property
+    def key(self) -> bytes:
+        return self.layout.key(self.partition, self.name)
 
     @property
     def lower(self) -> bytes:
@@ -103,15 +108,16 @@ class Upwards(Stream):
 class Downwards(Stream):
     """A range from its end, in which ties nevertheless go upwards by id.
 
-    The server gives members backwards, with them the ties. A tie of which the end was not seen is asked for again in
-    its own order, as much of it as is wanted.
+    The server gives members backwards, with them the ties. A tie of which the end was not seen is read again in its
+    own order, as much of it as is wanted: by the server itself where the length of a place is known.
     """
 
     def __init__(self, course: Course, part: Range, cursor: Cursor | None) -> None:
         super().__init__()
         self._course = course
         self._range = part
-        self._has_ties = part.shape.name != "id"
+        self._has_ties = part.shape is not ID
+        self._is_timed = part.shape is TIMED
         self._upper = part.upper
         self._tie: bytes | None = None
         """The bound behind which the rest of a tie is still to be read."""
@@ -124,32 +130,43 @@ class Downwards(Stream):
             self._upper = min(part.upper, part.behind(course, cursor), key=lambda bound: (bound[1:], bound[:1] != b"("))
 
     def command(self, count: int) -> Command:
-        key, before = self._range.key, self._range.before
+        part = self._range
         if self._tie is not None:
-            return ("ZRANGE", key, self._tie, b"(" + before + self._place + ABOVE, "BYLEX", "LIMIT", 0, count)
+            end = b"(" + part.before + self._place + ABOVE
+            return ("ZRANGE", part.key, self._tie, end, "BYLEX", "LIMIT", 0, count)
+        if self._is_timed:
+            bytes_of_place = len(part.before) + TIME_LENGTH
+            asked = (part.name, self._upper, part.lower, count, bytes_of_place)
+            return BACKWARDS.reading(part.layout.script_keys(part.partition), asked)
         # One more, which tells whether the last tie has ended.
-        return ("ZRANGE", key, self._upper, self._range.lower, "BYLEX", "REV", "LIMIT", 0, count + 1)
+        return ("ZRANGE", part.key, self._upper, part.lower, "BYLEX", "REV", "LIMIT", 0, count + 1)
 
-    def accept(self, answer: Sequence[bytes], count: int) -> None:
-        found = self._range.candidates(self._course, answer)
+    def accept(self, answer: Sequence[Any], count: int) -> None:
         if self._tie is not None:
-            self._accept_tie(found, answer, count)
-        elif not self._has_ties:
-            self.ready.extend(found)
+            self._accept_tie(answer, count)
+        elif self._is_timed:
+            backwards, tie = answer
+            self._accept_ties(backwards, count)
+            if tie:
+                self._tie = b"[" + self._range.before + self._place
+                self._accept_tie(tie, count)
+        elif self._has_ties:
+            self._accept_ties(answer, count)
+        else:
+            self.ready.extend(self._range.candidates(self._course, answer))
             self.is_done = len(answer) <= count
             self._upper = b"(" + answer[-1] if answer else self._upper
-        else:
-            self._accept_ties(found, is_end=len(answer) <= count)
 
-    def _accept_tie(self, found: list[Candidate], answer: Sequence[bytes], count: int) -> None:
-        self.ready.extend(found)
+    def _accept_tie(self, answer: Sequence[bytes], count: int) -> None:
+        self.ready.extend(self._range.candidates(self._course, answer))
         if len(answer) == count:
             self._tie = b"(" + answer[-1]
             return
         self._tie = None
         self._upper = min(self._upper, b"(" + self._range.before + self._place)
 
-    def _accept_ties(self, found: list[Candidate], *, is_end: bool) -> None:
+    def _accept_ties(self, answer: Sequence[bytes], count: int) -> None:
+        found, is_end = self._range.candidates(self._course, answer), len(answer) <= count
         ties = [[*tie] for _, tie in groupby(found, key=lambda candidate: candidate.found_at)]
         unfinished = [] if is_end else ties.pop()
         for tie in ties:

@@ -56,11 +56,12 @@ class Filter:
         self._compared = left if mentions_data(condition) and not with_data else condition
         self.needs_data = with_data or mentions_data(self._compared)
         self.is_answered = left == And(())
+        self._shown: dict[str, bool] = {}
 
     def record(self, row: Row) -> Record | None:
         """The record to hand out, or None when it does not match."""
         record = row.handed_out(self.needs_data)
-        if not visible(self._condition, row.type) or not matches(self._compared, record):
+        if not self.may_show(row.type) or not matches(self._compared, record):
             return None
         if not self._with_data:
             record.pop("data", None)
@@ -71,7 +72,10 @@ class Filter:
         return Filter(self._condition, self._condition, with_data=self._with_data)
 
     def may_show(self, kind: str) -> bool:
-        return visible(self._condition, kind)
+        shown = self._shown.get(kind)
+        if shown is None:
+            shown = self._shown[kind] = visible(self._condition, kind)
+        return shown
 
 
 class Walk:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.namespaces import without_query
 from tests.unified_storage.postgresql.engines import Witness
+from tests.unified_storage.postgresql.statements import noted
 from unified_storage import open_storage
 from unified_storage.backends.sql import appends
-from unified_storage.backends.sql.postgresql_connection import PostgreSQLConnection
 from unified_storage.errors import StorageConnectionError
 
 pytestmark = pytest.mark.servers
@@ -28,22 +28,9 @@ async def storage(url: str, namespace: str, witness: Witness) -> AsyncIterator[A
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the connections send from here on: the beginning of each statement."""
-    told: list[str] = []
-    for name in ("run", "begin", "commit"):
-        _note_calls(monkeypatch, name, told)
-    return told
-
-
-def _note_calls(monkeypatch: pytest.MonkeyPatch, name: str, told: list[str]) -> None:
-    inner = getattr(PostgreSQLConnection, name)
-
-    async def noting(self: PostgreSQLConnection, *given: Any) -> Any:
-        told.append(given[0].sql.split()[1] if name == "run" else name)
-        return await inner(self, *given)
-
-    monkeypatch.setattr(PostgreSQLConnection, name, noting)
+def sent(storage: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the connections send from here on: a word of each statement."""
+    return noted(monkeypatch)
 
 
 def log(n: int) -> str:

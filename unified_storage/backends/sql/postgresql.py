@@ -16,6 +16,7 @@ from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection
 from unified_storage.backends.sql.postgresql_appends import PostgreSQLAppender
 from unified_storage.backends.sql.postgresql_connection import LATER, PostgreSQLConnection, translated_error
+from unified_storage.backends.sql.postgresql_records import PostgreSQLRecords
 from unified_storage.backends.sql.server_engine import ServerEngine
 from unified_storage.backends.sql.statements import Call
 from unified_storage.backends.sql.storage import SQLStorage
@@ -86,6 +87,7 @@ def open_postgresql(url: StorageURL, *, indexed: Indexed, clock: Clock, **option
         indexed=indexed,
         clock=clock,
         statement_timeout=statement_timeout,
+        short_ways=PostgreSQLRecords(engine, statement_timeout),
     )
 
 

@@ -125,10 +125,10 @@ class ServerEngine:
 
         if self._appends is None:
             appender = self._driver.appender(store.statements.prefix)
-            self._appends = Appends(store, appender, partial(self._at_once, timeout=timeout), timeout)
+            self._appends = Appends(store, appender, partial(self.at_once, timeout=timeout), timeout)
         return await self._appends.append(asked, step_by_step)
 
-    async def _at_once(self, appending: Appending[T], *, timeout: float) -> T | None:
+    async def at_once(self, appending: Appending[T], *, timeout: float) -> T | None:
         """Carry out what is a transaction of its own, once; None where another writer was in its way.
 
         Raises:

@@ -27,6 +27,7 @@ from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.conditions import is_text
 from unified_storage.backends.sql.engine import Engine, EngineTransaction, StepsOf
 from unified_storage.backends.sql.examining import Examination
+from unified_storage.backends.sql.short_ways import ShortWays
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
@@ -62,7 +63,7 @@ from unified_storage.ordering import Order, read_cursor
 from unified_storage.paging import page_of, page_order
 from unified_storage.placing import Append, checked_append, checked_rewrite
 from unified_storage.query import parse_query
-from unified_storage.record import checked_id, checked_record, checked_records
+from unified_storage.record import Draft, checked_id, checked_record, checked_records
 from unified_storage.transactions import OuterTransaction
 
 T = TypeVar("T")
@@ -86,7 +87,9 @@ class _SQLVerbs(IUnifiedStorage):
 
     async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
         check_expected(expected_version)
-        draft = checked_record(data)
+        return await self._save(checked_record(data), expected_version)
+
+    async def _save(self, draft: Draft, expected_version: int | None) -> str:
         return await self._write(lambda: records.save(self._store, draft, expected_version))
 
     async def load(self, id: str, *, type: str | None = None) -> Record | None:
@@ -99,7 +102,11 @@ class _SQLVerbs(IUnifiedStorage):
     ) -> bool:
         checked_id(id)
         check_expected(expected_version)
-        kind, updates = checked_kind(type), kept(updates, "updates")
+        return await self._update(id, kept(updates, "updates"), checked_kind(type), expected_version)
+
+    async def _update(
+        self, id: str, updates: Mapping[str, Any], kind: str | None, expected_version: int | None
+    ) -> bool:
         return await self._write(lambda: records.update(self._store, id, updates, kind, expected_version))
 
     async def delete(
@@ -297,6 +304,7 @@ class SQLStorage(_SQLVerbs):
         indexed: Indexed,
         clock: Clock,
         statement_timeout: float,
+        short_ways: ShortWays | None = None,
     ) -> None:
         self.indexed = indexed
         self.clock = clock
@@ -307,6 +315,7 @@ class SQLStorage(_SQLVerbs):
         self._tables = tables_of(prefix)
         self._store = schema.new_store(prefix, engine.dialect, clock)
         self._timeout = statement_timeout
+        self._short_ways = short_ways
         self._lifetime = Lifetime(let_go=engine.let_go, end=engine.close, timeout=statement_timeout)
 
     async def __aenter__(self) -> SQLStorage:
@@ -378,6 +387,24 @@ class SQLStorage(_SQLVerbs):
         await self._lifetime.ready(self._set_up)
         self._check_writable()
         return await self._engine.write(lambda: self._current(steps), self._timeout)
+
+    async def _save(self, draft: Draft, expected_version: int | None) -> str:
+        if self._short_ways is not None:
+            await self._lifetime.ready(self._set_up)
+            self._check_writable()
+            if await self._short_ways.save(self._store, draft, expected_version):
+                return draft.id
+        return await super()._save(draft, expected_version)
+
+    async def _update(
+        self, id: str, updates: Mapping[str, Any], kind: str | None, expected_version: int | None
+    ) -> bool:
+        if self._short_ways is not None:
+            await self._lifetime.ready(self._set_up)
+            self._check_writable()
+            if await self._short_ways.update(self._store, id, updates, kind, expected_version):
+                return True
+        return await super()._update(id, updates, kind, expected_version)
 
     async def _append(self, asked: Append) -> Seqs:
         await self._lifetime.ready(self._set_up)

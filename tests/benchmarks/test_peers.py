@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import data
-from benchmarks.places import place_on
+from benchmarks import data, places
 from benchmarks.system import NotOffered, System
 from benchmarks.systems import MissingSystem, system_of
 from tests.benchmarks.stored_rows import masked, stored_rows
@@ -57,7 +56,7 @@ async def opened(name: str, engine: str) -> AsyncIterator[System]:
         pytest.skip(str(reason))
     async with AsyncExitStack() as stack:
         url = "" if engine == "sqlite" else engine_url(engine)
-        system = made(engine, await stack.enter_async_context(place_on(engine, url)))
+        system = made(engine, await stack.enter_async_context(places.place_on(engine, url)))
         await system.open()
         stack.push_async_callback(system.close)
         yield system
@@ -65,7 +64,7 @@ async def opened(name: str, engine: str) -> AsyncIterator[System]:
 
 @pytest.fixture(autouse=True)
 def folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "FOLDER", tmp_path)
 
 
 @everywhere
@@ -114,12 +113,12 @@ async def test_a_page_holds_the_newest_sessions_of_a_user_and_of_a_topic(name, e
         await system.grow(sessions)
         try:
             by_user = await system.page_by_user("user-7", 2)
-            by_topic = await system.page_by_topic("topic-7", 2)
+            by_topic = await system.page_by_topic("topic-1", 2)
         except NotOffered:
             assert name.startswith("openai-agents")
             return
         mine = [session.id for session in sessions if session.user == "user-7"]
-        about = [session.id for session in sessions if session.topic == "topic-7"]
+        about = [session.id for session in sessions if session.topic == "topic-1"]
         assert sorted(id_of(session) for session in by_user) == sorted(mine[-2:])
         assert sorted(id_of(session) for session in by_topic) == sorted(about[-2:])
         again = type(system)(engine, system.place)  # as a process does that only walks over them
@@ -181,10 +180,10 @@ async def test_events_of_many_tasks_on_one_session_are_lost_where_the_framework_
         appends = [system.append(session.id, event) for event in events]
         told = await asyncio.gather(*appends, return_exceptions=True)  # openai-agents has deadlocks on MySQL
         acknowledged = {event.key for event, error in zip(events, told, strict=True) if error is None}
+        assert acknowledged if (name, engine) == ("openai-agents", "mysql") else len(acknowledged) == len(events)
         keys = await system.keys(session.id)
         assert len(keys) == len(set(keys))
-        assert keys
-        assert (set(keys) == acknowledged) == (name != "langgraph")
+        assert set(keys) < acknowledged if name == "langgraph" else set(keys) == acknowledged
 
 
 @pytest.mark.parametrize(("name", "engine"), [each for each in EVERYWHERE if "openai" not in str(each.id)])

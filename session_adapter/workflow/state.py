@@ -197,10 +197,9 @@ class SessionState:
         """Put *changes* in, in one step; None deletes."""
         for key, held in changes.items():
             self._check(key, held)
+        added = sum(self._counted(key, held) for key, held in changes.items())
         with self._lock:
-            size = self._size
-            for key, held in changes.items():
-                size += self._counted(key, held) - self._counted(key, self._held.get(key))
+            size = self._size + added - sum(self._counted(key, self._held.get(key)) for key in changes)
             self._check_total(size)
             self._size = size
             for key, held in changes.items():

@@ -88,6 +88,21 @@ async def test_what_a_step_changed_is_saved_at_its_end(sessions: SessionStorageA
     assert document["workflow_runs"]["w"]["finished"] == ["one", "looks", "two", "three"]
 
 
+async def test_a_step_is_saved_in_one_change_of_the_session(sessions: SessionStorageAdapter) -> None:
+    """S3.24: state, output and how far the run is can never be found apart."""
+    versions = []
+
+    async def looks(ctx: ExecutionContext) -> ExecutionContext:
+        found = await sessions.get_session("s1", with_version=True)
+        assert found is not None
+        versions.append(found[1])
+        return ctx
+
+    steps = [Step(f"look {n}", looks) for n in range(2)]
+    await workflow(sessions, setting("one", a=1), steps[0], setting("two", a=2, b=2), steps[1]).execute(context())
+    assert versions[1] - versions[0] == 2
+
+
 async def test_a_later_run_begins_with_what_an_earlier_one_left(sessions: SessionStorageAdapter) -> None:
     """S3.24: and what its context brings wins."""
     await workflow(sessions, setting("one", a=1, b={"c": 2})).execute(context())

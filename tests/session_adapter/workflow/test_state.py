@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import UTC, date, datetime
@@ -57,12 +58,24 @@ def test_a_state_begins_empty_or_with_a_copy_of_a_mapping() -> None:
     assert state.get_all() == {"a": [1], "b": {"c": 2}}
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
 def test_a_thousand_threads_lose_nothing() -> None:
     """S3.2."""
     state, gate = SessionState(max_total_bytes=10**6), threading.Barrier(1000)
 
     def setting(n: int) -> None:
         gate.wait()
+        for text in ("x" * 10, "", "x" * 20):
+            state.set(f"k{n}", text)
         state.set(f"k{n}", n)
 
     with ThreadPoolExecutor(1000) as pool:
@@ -71,6 +84,8 @@ def test_a_thousand_threads_lose_nothing() -> None:
     for n in range(1000):
         state.delete(f"k{n}")
     state.set("full", "x" * (10**6 - 4))  # the count of bytes lost nothing either
+    with pytest.raises(StorageCapacityError):
+        state.set("k", "")
 
 
 async def test_a_thousand_tasks_lose_nothing() -> None:

@@ -6,6 +6,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
+from json.encoder import encode_basestring_ascii as quoted
 
 from unified_storage.errors import StorageValidationError
 from unified_storage.filters import And, Condition, Not, Or, Test, path_text
@@ -84,7 +85,7 @@ def _cursor(place: bytes) -> Cursor:
 
 
 def _seal(place: bytes, order: str, condition: Condition) -> bytes:
-    bound = json.dumps([1, order, canonical(condition)]).encode()
+    bound = f"[1, {quoted(order)}, {quoted(canonical(condition))}]".encode()
     return blake2b(place, digest_size=_SEAL, key=blake2b(bound, digest_size=32).digest()).digest()
 
 
@@ -93,6 +94,8 @@ def canonical(condition: Condition) -> str:
     match condition:
         case Test(path, op, value):
             values = sorted({_value_text(each) for each in value}) if isinstance(value, tuple) else _value_text(value)
+            if isinstance(values, str):
+                return f"[{quoted(op)}, {quoted(path_text(path))}, {quoted(values)}]"
             return json.dumps([op, path_text(path), values])
         case Not(part):
             return f"not[{canonical(part)}]"
@@ -103,6 +106,8 @@ def canonical(condition: Condition) -> str:
 
 
 def _value_text(value: object) -> str:
+    if type(value) is str:
+        return order_key(value).hex()
     kind = kind_of(value)
     if kind in ("date", "uuid"):
         return f"{kind}:{value}"

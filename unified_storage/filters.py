@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -259,9 +259,10 @@ def visible(condition: Condition, record_type: str) -> bool:
 def sole_type(condition: Condition) -> str | None:
     """The one type that can match at all, where the condition pins it by equality at its top; else None."""
     for part in conjuncts(condition):
-        match part:
-            case Test(path, "$eq", str(name)) | Test(path, "$in", (str(name),)) if path == _TYPE:
-                return name
+        if isinstance(part, Test) and part.path == _TYPE:
+            match part.op, part.value:
+                case ("$eq", str(name)) | ("$in", (str(name),)):
+                    return name
     return None
 
 
@@ -274,10 +275,8 @@ def equalities(condition: Condition) -> dict[Path, Any]:
     return found
 
 
-def conjuncts(condition: Condition) -> Iterator[Condition]:
+def conjuncts(condition: Condition) -> list[Condition]:
     """The parts that must all hold."""
-    if isinstance(condition, And):
-        for part in condition.parts:
-            yield from conjuncts(part)
-    else:
-        yield condition
+    if not isinstance(condition, And):
+        return [condition]
+    return [inner for part in condition.parts for inner in (conjuncts(part) if isinstance(part, And) else (part,))]

@@ -14,6 +14,8 @@ from unified_storage.query import parse_query
 
 def page_order(storage: IUnifiedStorage, order_by: str) -> Order:
     """The order of a page; a path counts as indexed when it is so for any type."""
+    if order_by in ("-updated_at", "updated_at", "-created_at", "created_at"):
+        return parse_order(order_by, ())
     return parse_order(order_by, {path for paths in storage.indexed.values() for path in paths})
 
 

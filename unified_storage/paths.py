@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from unified_storage.errors import StorageValidationError
@@ -49,6 +50,11 @@ def parse_path(text: str) -> Path:
     """
     if not isinstance(text, str):
         raise StorageValidationError(f"a path is a text, not {type(text).__name__}", details={"path": repr(text)})
+    return _parsed_path(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed_path(text: str) -> Path:
     return checked_path(_split(text), text)
 
 
@@ -87,6 +93,9 @@ def _split(text: str) -> Path:
 
 def path_text(path: Path) -> str:
     """How :func:`parse_path` wants *path* written."""
+    plain = ".".join(path)
+    if "\\" not in plain and plain.count(".") == len(path) - 1:
+        return plain
     return ".".join(_SPECIAL.sub(r"\\\g<0>", part) for part in path)
 
 

@@ -9,6 +9,7 @@ from unified_storage.errors import StorageValidationError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400 * 1_000_000
 _SECOND = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def micros(when: datetime) -> int:
@@ -31,7 +32,7 @@ def moment(since: int) -> datetime:
         StorageValidationError: the instant lies outside the years 1 to 9999.
     """
     try:
-        return _EPOCH + timedelta(0, since // _SECOND, since % _SECOND)
+        return _EPOCH + since * _MICROSECOND
     except OverflowError as error:
         raise StorageValidationError(
             "the instant lies outside the years 1 to 9999", details={"micros": since}

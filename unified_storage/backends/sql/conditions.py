@@ -6,10 +6,9 @@ returned or counted; the negation of an inexact part says nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_storage.backends.sql.store import Slot
 from unified_storage.filters import And, Condition, Not, Or, Path, Test
@@ -25,8 +24,7 @@ _MOST_PARTS = 500
 """More would be deeper than engines take an expression, or more values than one statement may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(NamedTuple):
     """A condition in SQL with its values in order; never NULL where it is exact."""
 
     text: str
@@ -63,11 +61,11 @@ def any_of(clauses: Sequence[Clause]) -> Clause:
 
 
 def _joined(word: str, clauses: Sequence[Clause], exact: bool) -> Clause:
-    depth = len(clauses) + max(clause.depth for clause in clauses)
-    values = tuple(value for clause in clauses for value in clause.values)
+    depth = len(clauses) + max([clause.depth for clause in clauses])
+    values = tuple([value for clause in clauses for value in clause.values])
     if depth > _MOST_PARTS or len(values) > _MOST_VALUES:
         return UNKNOWN
-    return Clause(word.join(f"({clause.text})" for clause in clauses), values, exact, depth=depth)
+    return Clause(word.join([f"({clause.text})" for clause in clauses]), values, exact, depth=depth)
 
 
 def opposite(clause: Clause) -> Clause:
@@ -75,7 +73,7 @@ def opposite(clause: Clause) -> Clause:
     return Clause(f"NOT ({clause.text})", clause.values, depth=clause.depth + 1) if clause.exact else UNKNOWN
 
 
-def compiled(condition: Condition, slots: dict[Path, Slot]) -> Clause:
+def compiled(condition: Condition, slots: Mapping[Path, Slot]) -> Clause:
     """*condition* as SQL over the records table, called ``r``; *slots* are those that may be searched."""
     match condition:
         case And(parts):
@@ -88,7 +86,7 @@ def compiled(condition: Condition, slots: dict[Path, Slot]) -> Clause:
             return _test(condition, slots)
 
 
-def _test(test: Test, slots: dict[Path, Slot]) -> Clause:
+def _test(test: Test, slots: Mapping[Path, Slot]) -> Clause:
     if test.op == "$ne":
         return opposite(_test(Test(test.path, "$eq", test.value), slots))
     if test.op == "$nin":
@@ -101,7 +99,7 @@ def _test(test: Test, slots: dict[Path, Slot]) -> Clause:
     return UNKNOWN if slot is None else _on_slot(test, f"r.k{slot.number}")
 
 
-def _among(test: Test, slots: dict[Path, Slot]) -> Clause:
+def _among(test: Test, slots: Mapping[Path, Slot]) -> Clause:
     """``$in`` as one list, which an index can serve; element by element where it is not that simple."""
     if len(test.value) > _MOST_VALUES:
         return UNKNOWN
@@ -160,7 +158,7 @@ def is_text(value: object) -> bool:
     """Whether every engine can be asked for *value* in a text column."""
     if not isinstance(value, str) or "\0" in value:  # PostgreSQL takes no NUL
         return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _compared(column: str, op: str, value: Any) -> Clause:

@@ -27,6 +27,8 @@ class Dialect:
     """A text column so that a damaged text costs its own row alone: as bytes where the engine checks no encoding."""
     or_in_its_place: str = " ON CONFLICT (n) DO UPDATE SET data = excluded.data"
     """What follows the insert of a document so that it takes the place of one that is there."""
+    asks_at_once: bool = True
+    """Whether rows that lie in two places are asked for in one statement; not where a union copies them."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
     misses_successors: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,6 @@ class Selection:
     condition: Condition
     clause: Clause
     type: str | None
-    rare: tuple[Clause, ...] = ()
-    """The equalities that an index serves."""
 
     @property
     def looks_into_data(self) -> bool:
@@ -66,16 +64,19 @@ def _mentions_data(condition: Condition) -> bool:
 def selection(store: Store, condition: Condition, type_name: str | None = None) -> Selection:
     """*condition* for living, visible records, of one type where that is known."""
     kind = type_name or _type_of(condition)
-    slots = searchable(store, kind)
     living = Clause("r.expires_at IS NULL OR r.expires_at > ?", (store.now(),))
-    parts = [compiled(condition, slots), living]
+    parts = [compiled(condition, searchable(store, kind)), living]
     parts.append(Clause("r.type = ?", (kind,)) if kind is not None else _visible(condition))
-    rare = tuple(
-        compiled(Test(path, "$eq", value), slots)
-        for path, value in equalities(condition).items()
-        if value is not None and (path in slots or path in (("session_id",), ("thread_id",)))
-    )
-    return Selection(condition, all_of(parts), kind, rare)
+    return Selection(condition, all_of(parts), kind)
+
+
+def _rare(store: Store, selected: Selection) -> Clause | None:
+    """The first equality that an index serves, if there is one."""
+    slots = searchable(store, selected.type)
+    for path, value in equalities(selected.condition).items():
+        if value is not None and (path in slots or path in (("session_id",), ("thread_id",))):
+            return compiled(Test(path, "$eq", value), slots)
+    return None
 
 
 def _type_of(condition: Condition) -> str | None:
@@ -84,11 +85,9 @@ def _type_of(condition: Condition) -> str | None:
     return kind if is_text(kind) else None
 
 
-def searchable(store: Store, type_name: str | None) -> dict[Path, Slot]:
+def searchable(store: Store, type_name: str | None) -> Mapping[Path, Slot]:
     """The slots that hold the key of every record of a type."""
-    if type_name is None:
-        return {}
-    return {path: slot for path, slot in store.slots.get(type_name, {}).items() if slot.filled}
+    return {} if type_name is None else store.filled.get(type_name, {})
 
 
 def _visible(condition: Condition) -> Clause:
@@ -111,18 +110,31 @@ def _found(store: Store, row: Row, selected: Selection, with_data: bool) -> Reco
 
 
 def _select(
-    store: Store, selected: Selection, place: Clause | None, order: str, limit: int, with_data: bool, hint: str = ""
+    store: Store,
+    selected: Selection,
+    places: Sequence[Clause],
+    order: str,
+    limit: int,
+    with_data: bool,
+    *,
+    hint: str = "",
+    is_all: bool = False,
 ) -> Call:
-    shown = ", ".join(f"r.{name}" for name in store.statements.shown_columns)
+    """The first rows at *places*, which follow each other; without any, of all."""
     prefix = store.statements.prefix
     source = f"{prefix}records AS r{hint}"
     data = "NULL"
     if with_data or selected.looks_into_data:
         source, data = f"{source} JOIN {prefix}documents AS d ON d.n = r.n", "d.data"
-    where = selected.clause if place is None else all_of([selected.clause, place])
-    return Call(
-        f"SELECT {shown}, {data} FROM {source} WHERE {where.text} ORDER BY {order} LIMIT ?", [*where.values, limit]
-    )
+    beginning = f"SELECT {store.statements.shown_of_r}, {data} FROM {source} WHERE"
+    wheres = [all_of([selected.clause, place]) for place in places] or [selected.clause]
+    texts = [f"{beginning} {where.text} ORDER BY {order} LIMIT ?" for where in wheres]
+    values = [value for where in wheres for value in (*where.values, limit)]
+    if len(texts) == 1:
+        return Call(texts[0], values, is_all=is_all)
+    # The parts of a UNION ALL come in their order, and none that the limit does not reach.
+    parts = " UNION ALL ".join(f"({text})" for text in texts)
+    return Call(f"{parts} LIMIT ?", [*values, limit], is_all=is_all)
 
 
 # -- by identity -------------------------------------------------------------------------------------------------
@@ -134,12 +146,15 @@ def in_order(
     """Up to *limit* matching records by ``(id, type)``; and where to go on, None at the end."""
     yield from _claim_named(store, condition)
     selected = selection(store, condition)
-    by_identity = yield from _walks_by_identity(store, selected, limit)
-    order, hint = _identity_order(store, selected, by_identity)
+    rare = _rare(store, selected)
+    by_identity = yield from _walks_by_identity(store, selected, rare, limit)
+    order, hint = _identity_order(store, selected, by_identity, hinted=rare is not None)
     found: Records = []
     while limit is None or len(found) < limit:
         wanted = _wanted(selected, by_identity, None if limit is None else limit - len(found))
-        rows = yield _select(store, selected, _behind(selected, start), order, wanted, with_data, hint)
+        is_all = wanted == _ALL or (limit is not None and selected.clause.exact)
+        places = _behind(selected, start)
+        rows = yield _select(store, selected, places, order, wanted, with_data, hint=hint, is_all=is_all)
         for row in rows:
             start = (row[0], row[1])
             record = _found(store, row, selected, with_data)
@@ -173,39 +188,36 @@ def _wanted(selected: Selection, by_identity: bool, limit: int | None) -> int:
     return _CHUNK if by_identity or limit is not None else _ALL
 
 
-def _walks_by_identity(store: Store, selected: Selection, limit: int | None) -> Steps[bool]:
+def _walks_by_identity(store: Store, selected: Selection, rare: Clause | None, limit: int | None) -> Steps[bool]:
     """Whether a walk goes by identity: also where an index serves the filter, when that would find too many."""
-    if not selected.rare:
+    if rare is None:
         return True
     if limit is None:
         return False
-    clauses = [*selected.rare[:1]]
-    if selected.type is not None:
-        clauses.append(Clause("r.type = ?", (selected.type,)))
-    where = all_of(clauses)
+    where = rare if selected.type is None else all_of([rare, Clause("r.type = ?", (selected.type,))])
     inner = f"SELECT 1 FROM {store.statements.prefix}records AS r WHERE {where.text} LIMIT ?"
     rows = yield Call(f"SELECT count(*) FROM ({inner}) AS few", [*where.values, _FEW])
     return bool(rows[0][0] >= _FEW)
 
 
-def _identity_order(store: Store, selected: Selection, by_identity: bool) -> tuple[str, str]:
+def _identity_order(store: Store, selected: Selection, by_identity: bool, *, hinted: bool) -> tuple[str, str]:
     """How to order by identity, and the hint that makes the engine walk that way."""
     if not by_identity:
         # Said as an expression, so that what the filter's index finds is sorted, and not every id looked at.
         return "r.id || '', r.type", ""
-    hint = store.statements.identity_hint(selected.type is not None) if selected.rare else ""
+    hint = store.statements.identity_hint(selected.type is not None) if hinted else ""
     return ("r.id" if selected.type is not None else "r.id, r.type"), hint
 
 
-def _behind(selected: Selection, start: Place | None) -> Clause | None:
+def _behind(selected: Selection, start: Place | None) -> list[Clause]:
     if start is None:
-        return None
+        return []
     if isinstance(start, str):
-        return Clause("r.id > ?", (start,))
+        return [Clause("r.id > ?", (start,))]
     id, type_name = start
     if selected.type is None:
-        return Clause("r.id >= ? AND (r.id > ? OR r.type > ?)", (id, id, type_name))
-    return Clause("r.id >= ?" if selected.type > type_name else "r.id > ?", (id,))
+        return [Clause("r.id >= ? AND (r.id > ? OR r.type > ?)", (id, id, type_name))]
+    return [Clause("r.id >= ?" if selected.type > type_name else "r.id > ?", (id,))]
 
 
 def count(store: Store, condition: Condition) -> Steps[int]:
@@ -213,9 +225,8 @@ def count(store: Store, condition: Condition) -> Steps[int]:
     selected = selection(store, condition)
     if selected.clause.exact:
         where = selected.clause
-        rows = yield Call(
-            f"SELECT count(*) FROM {store.statements.prefix}records AS r WHERE {where.text}", [*where.values]
-        )
+        text = f"SELECT count(*) FROM {store.statements.prefix}records AS r WHERE {where.text}"
+        rows = yield Call(text, [*where.values], is_all=True)
         return int(rows[0][0])
     total, start = 0, None
     while True:
@@ -236,6 +247,8 @@ def page(
     kind = _type_of(condition)
     types = [kind] if kind is not None else (yield from _types(store, condition))
     parts = [(type_name, part) for type_name in types for part in _parts(store, condition, type_name)]
+    if kind is not None and len(parts) == 1:
+        return (yield from _page_of_type(store, parts[0][1], kind, order, cursor, wanted, with_data, is_all=True))
     found: Records = []
     for type_name, part in parts:
         found += yield from _page_of_type(store, part, type_name, order, cursor, wanted, with_data)
@@ -283,14 +296,15 @@ def _page_of_type(
     cursor: Cursor | None,
     wanted: int,
     with_data: bool,
+    *,
+    is_all: bool = False,
 ) -> Steps[Records]:
+    """A page of one type. *is_all*: no other page is asked for with it."""
     selected = selection(store, condition, type_name)
-    slot = searchable(store, type_name).get(order.path)
     if len(order.path) == 1:
-        column = f"r.{order.path[0]}"
-        return (
-            yield from _walk(store, selected, [_Segment(column, order.descending)], order, cursor, wanted, with_data)
-        )
+        segment = _Segment(f"r.{order.path[0]}", order.descending)
+        return (yield from _walk(store, selected, [segment], order, cursor, wanted, with_data, is_all=is_all))
+    slot = searchable(store, type_name).get(order.path)
     if slot is None:
         return (yield from _sorted_page(store, selected, order, cursor, wanted, with_data))
     column = f"r.k{slot.number}"
@@ -317,17 +331,22 @@ class _Segment:
     def holds(self, cursor: Cursor) -> bool:
         return cursor.key == b"" if self.column is None else cursor.key != b""
 
-    def behind(self, cursor: Cursor, type_name: str) -> Clause:
-        """The rows of one type that come after the cursor."""
+    def behind(self, cursor: Cursor, type_name: str) -> list[Clause]:
+        """The rows of one type that come after the cursor: those that share its key, then those behind it.
+
+        Apart, so that an index leads to each: many may share a key, such as the time of one import.
+        """
         sign = "<" if self.descending else ">"
         # At the same place and id, the types behind the cursor's own are still to come.
         tie = ">=" if type_name > cursor.type else ">"
         if self.column is None:
-            return Clause(f"r.id {tie} ?", (cursor.id,))
+            return [Clause(f"r.id {tie} ?", (cursor.id,))]
         if self.column == "r.id":
-            return Clause(f"r.id {sign}{'=' if tie == '>=' else ''} ?", (cursor.id,))
-        text = f"{self.column} {sign}= ? AND ({self.column} {sign} ? OR r.id {tie} ?)"
-        return Clause(text, (cursor.key, cursor.key, cursor.id))
+            return [Clause(f"r.id {sign}{'=' if tie == '>=' else ''} ?", (cursor.id,))]
+        return [
+            Clause(f"{self.column} = ? AND r.id {tie} ?", (cursor.key, cursor.id)),
+            Clause(f"{self.column} {sign} ?", (cursor.key,)),
+        ]
 
 
 def _walk(
@@ -338,24 +357,37 @@ def _walk(
     cursor: Cursor | None,
     wanted: int,
     with_data: bool,
+    *,
+    is_all: bool = False,
 ) -> Steps[Records]:
+    """The records of one or more segments of an order. *is_all*: nothing else is asked for with them."""
     found: Records = []
     for segment in _from(segments, cursor):
         place = cursor if cursor is not None and (len(segments) == 1 or segment.holds(cursor)) else None
-        while len(found) < wanted:
-            limits = [
-                clause for clause in (segment.where, place and segment.behind(place, selected.type or "")) if clause
-            ]
+        stretches = _stretches(store, selected, segment, place)
+        is_only = is_all and selected.clause.exact and len(segments) == len(stretches) == 1
+        while stretches and len(found) < wanted:
             asked = wanted - len(found) if selected.clause.exact else max(_CHUNK, wanted)
-            rows = yield _select(store, selected, all_of(limits) if limits else None, segment.order, asked, with_data)
+            rows = yield _select(store, selected, stretches[0], segment.order, asked, with_data, is_all=is_only)
             for row in rows:
                 record = _found(store, row, selected, with_data)
                 if record is not None:
                     found.append(record)
             if len(rows) < asked:
-                break
-            place = _place_of(order, rows[-1])
+                del stretches[0]
+            else:
+                stretches = _stretches(store, selected, segment, _place_of(order, rows[-1]))
     return found[:wanted]
+
+
+def _stretches(store: Store, selected: Selection, segment: _Segment, place: Cursor | None) -> list[list[Clause]]:
+    """What of a segment lies behind *place*: each one's clauses are asked for in one statement."""
+    clauses = [] if place is None else segment.behind(place, selected.type or "")
+    if segment.where is not None:
+        clauses = [all_of([segment.where, clause]) for clause in clauses] or [segment.where]
+    if store.statements.asks_at_once or len(clauses) < 2:
+        return [clauses]
+    return [[clause] for clause in clauses]
 
 
 def _from(segments: list[_Segment], cursor: Cursor | None) -> Iterator[_Segment]:

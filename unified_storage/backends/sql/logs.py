@@ -9,10 +9,13 @@ from unified_storage.backends.sql import records
 from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
+from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Entries, Entry
 from unified_storage.logs import EntryDraft, LogName, ReadRange, RestoredLog, StoredEntry, no_owner
 from unified_storage.placing import Append, Placed
 from unified_storage.record import is_system, later
+from unified_storage.times import moment
+from unified_storage.values import decode
 
 _KEYS_AT_ONCE = 500
 
@@ -20,6 +23,16 @@ _KEYS_AT_ONCE = 500
 def _handed_out(row: Row) -> Entry:
     """An entry to hand out, of the columns ``seq key created_at body``."""
     return StoredEntry(*row).handed_out()
+
+
+def _all_handed_out(rows: Iterable[Row]) -> Entries:
+    try:
+        return [
+            {"seq": seq, "key": key, "created_at": moment(created_at), "body": decode(body)}
+            for seq, key, created_at, body in rows
+        ]
+    except StorageIntegrityError:
+        return [_handed_out(row) for row in rows]  # says which of them it is
 
 
 def append(store: Store, asked: Append) -> Steps[list[int]]:
@@ -110,11 +123,12 @@ def restore(store: Store, restored: RestoredLog) -> Steps[None]:
 
 
 def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:
-    log, _, _ = yield from _seen_log(store, name)
-    if log is None:
-        return []
-    rows = yield store.statements.entries_in(log, wanted)
-    found = [_handed_out(row) for row in rows]
+    if store.claims is None:
+        rows = yield store.statements.entries_seen(name.log_id, store.now(), wanted)
+    else:
+        log, _, _ = yield from _held_log(store, name)
+        rows = [] if log is None else (yield store.statements.entries_in(log, wanted))
+    found = _all_handed_out(rows)
     return found[::-1] if wanted.last is not None else found
 
 
@@ -132,11 +146,10 @@ def read_many(store: Store, names: Sequence[LogName]) -> Steps[dict[str, Entries
 
 
 def log_info(store: Store, name: LogName) -> Steps[dict[str, Any] | None]:
-    log, last_seq, count = yield from _seen_log(store, name)
-    if log is None:
-        return None
-    first = yield store.statements.nth(log=log, skipped=0)
-    return {"first_seq": first[0][0] if first else None, "last_seq": last_seq, "count": count}
+    if store.claims is not None:
+        yield from records.seen_head(store, name.owner_id, name.owner_type)
+    rows = yield store.statements.log_info(log_id=name.log_id, now=store.now())
+    return dict(zip(("first_seq", "last_seq", "count"), rows[0], strict=True)) if rows else None
 
 
 def log_ids(
@@ -165,18 +178,12 @@ def _log(store: Store, name: LogName) -> Steps[tuple[int | None, int, int]]:
     return log, last_seq, count
 
 
-def _seen_log(store: Store, name: LogName) -> Steps[tuple[int | None, int, int]]:
+def _held_log(store: Store, name: LogName) -> Steps[tuple[int | None, int, int]]:
     """What :func:`_log` tells, None also where the owner does not live; a transaction holds the owner from here on."""
-    if store.claims is not None:
-        owner = yield from records.seen_head(store, name.owner_id, name.owner_type)
-        if owner is None:
-            return None, 0, 0
-        return (yield from _log(store, name))
-    rows = yield store.statements.living_log(log_id=name.log_id, now=store.now())
-    if not rows:
+    owner = yield from records.seen_head(store, name.owner_id, name.owner_type)
+    if owner is None:
         return None, 0, 0
-    log, last_seq, count = rows[0]
-    return log, last_seq, count
+    return (yield from _log(store, name))
 
 
 def _known(store: Store, log: int | None, drafts: Sequence[EntryDraft]) -> Steps[dict[str, int]]:

@@ -52,6 +52,7 @@ MYSQL = Dialect(
     ),
     key_as_text="HEX({})".format,
     or_in_its_place=" ON DUPLICATE KEY UPDATE data = VALUES(data)",
+    asks_at_once=False,
     locks_rows=True,
     returns_numbers=False,
     schema_is_transactional=False,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_storage.arguments import check_version
 from unified_storage.backends.sql.statements import Row, Statement, Steps
 from unified_storage.backends.sql.store import Store
-from unified_storage.errors import StorageIntegrityError
+from unified_storage.backends.sql.updates import Change
+from unified_storage.errors import StorageError, StorageIntegrityError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, updated_record
 from unified_storage.stored import GROUPS, Stamps, only_one, saved_stamps
@@ -19,8 +19,7 @@ from unified_storage.values import decode
 _CLAIMED_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The part of a record that every verb looks at; times in microseconds."""
 
     n: int
@@ -55,8 +54,8 @@ def shown(row: Row, data: str | None) -> Record:
         "session_id": session_id,
         "thread_id": thread_id,
         "version": version,
-        "created_at": moment(created_at),
-        "updated_at": moment(updated_at),
+        "created_at": (created := moment(created_at)),
+        "updated_at": created if updated_at == created_at else moment(updated_at),
         "expires_at": None if expires_at is None else moment(expires_at),
     }
     if data is None:
@@ -168,7 +167,11 @@ def _missed(store: Store, id: str, type_name: str | None) -> None:
 
 
 def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
-    row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
+    if store.claims is None and type_name is not None:
+        rows = yield store.statements.load(id=id, type=type_name)
+        row = rows[0] if rows and _head_of(rows[0]).lives(store.now()) else None
+    else:
+        row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
     return None if row is None else _shown_whole(row)
 
 
@@ -284,6 +287,45 @@ def update(
     changed = checked_record(updated_record(_shown_whole(row), updates))
     yield from _put(store, changed, stored, stored.stamps.touched(store.now()))
     return True
+
+
+def _verdict_without_record(id: str, change: Change) -> bool | StorageError:
+    try:
+        check_version(change.expected_version, 0, id)
+        updated_record({}, change.updates)  # refuses what is wrong also when there is nothing to change
+    except StorageError as error:
+        return error
+    return False
+
+
+def update_all(store: Store, id: str, type_name: str | None, changes: Sequence[Change]) -> Steps[None]:
+    """Several updates of one record, one after the other and written once; each gets its own verdict.
+
+    Those that come after one by which the record expires get none yet.
+    """
+    row = yield from _whole(store, id, type_name, for_change=True)
+    wanted, now = [change for change in changes if change.is_wanted], store.now()
+    for change in changes:
+        change.verdict = None  # it may be the second attempt
+    if row is None:
+        for change in wanted:
+            change.verdict = _verdict_without_record(id, change)
+        return
+    stored, record = _head_of(row), _shown_whole(row)
+    stamps, draft = stored.stamps, None
+    for change in wanted:
+        try:
+            check_version(change.expected_version, stamps.version, id)
+            changed = updated_record(record, change.updates)
+            draft = checked_record(changed)
+        except StorageError as error:
+            change.verdict = error
+            continue
+        record, stamps, change.verdict = changed, stamps.touched(now), True
+        if draft.expires_at is not None and draft.expires_at <= now:
+            break
+    if draft is not None:
+        yield from _put(store, draft, stored, stamps)
 
 
 def delete(store: Store, id: str, type_name: str | None, cascade: bool, expected_version: int | None) -> Steps[bool]:

@@ -53,6 +53,7 @@ SQLITE = Dialect(
     index_names="SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?",
     key_as_text="CASE typeof({0}) WHEN 'blob' THEN hex({0}) WHEN 'null' THEN NULL ELSE 'no bytes' END".format,
     raw_text="CAST({} AS BLOB)".format,
+    asks_at_once=False,
 )
 _OLDEST = (3, 35)  # RETURNING
 _TIME_TO_END = 5.0

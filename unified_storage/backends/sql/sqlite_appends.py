@@ -23,6 +23,8 @@ _MOST_ENTRIES = 100
 class AppendJob(Job[list[int]]):
     """An append that may be carried out with others."""
 
+    __slots__ = ("asked", "store")
+
     def __init__(self, store: Store, asked: Append, timeout: float) -> None:
         super().__init__(lambda: logs.append(store, asked), timeout)
         self.store = store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from unified_storage.backends.sql.engine import StepsOf
@@ -18,6 +18,8 @@ class Job(Generic[T]):
 
     A job is taken once: by the thread, which then runs it to its end, or by the waiting task, which withdraws it.
     """
+
+    __slots__ = ("_delivered", "_future", "_outcome", "_taken", "loop", "steps", "timeout")
 
     def __init__(self, steps: StepsOf[T], timeout: float) -> None:
         self.steps = steps
@@ -91,7 +93,7 @@ class Job(Generic[T]):
                 self._future.set_exception(error)
 
 
-def deliver(jobs: Iterable[Job[Any]]) -> None:
+def deliver(jobs: Sequence[Job[Any]]) -> None:
     """Tell every task its outcome: one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
@@ -99,7 +101,10 @@ def deliver(jobs: Iterable[Job[Any]]) -> None:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, told in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_tell_all, told)
+            if len(told) == 1:
+                loop.call_soon_threadsafe(told[0].tell)
+            else:
+                loop.call_soon_threadsafe(_tell_all, told)
         except RuntimeError:
             continue  # that loop is closed: nobody waits any more
 

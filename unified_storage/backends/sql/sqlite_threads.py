@@ -39,6 +39,8 @@ class Stop:
 class ReadJob(Job[T]):
     """Steps that only read."""
 
+    __slots__ = ()
+
 
 class ConnectionThread(threading.Thread):
     """Serves a queue with one connection, opened when it is first needed."""
@@ -108,9 +110,13 @@ def serve_read(thread: ConnectionThread, job: ReadJob[Any]) -> None:
 class LoneJob(Job[T]):
     """A write that shares its transaction with no other."""
 
+    __slots__ = ()
+
 
 class BeginJob(Job["OpenTransaction"]):
     """Opens a transaction, which then has the writer to itself."""
+
+    __slots__ = ()
 
 
 class OpenTransaction:
@@ -161,6 +167,8 @@ class OpenTransaction:
 
 class _Part(Job[Any]):
     """A verb of an open transaction, or its end."""
+
+    __slots__ = ("verb",)
 
     def __init__(self, verb: str, steps: StepsOf[Any], timeout: float) -> None:
         super().__init__(steps, timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -17,8 +17,7 @@ T = TypeVar("T")
 Row = Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One statement with its values, ready for a driver."""
 
     sql: str
@@ -50,7 +49,7 @@ class Statement:
 
     def __call__(self, **values: Any) -> Call:
         given = {**self.constants, **values} if self.constants else values
-        return Call(self.sql, [given[name] for name in self.names], is_all=self.is_all, wants_number=self.wants_number)
+        return Call(self.sql, [given[name] for name in self.names], False, self.is_all, self.wants_number)
 
     def many(self, rows: Sequence[dict[str, Any]]) -> Call:
         given = [{**self.constants, **row} for row in rows] if self.constants else rows
@@ -73,6 +72,7 @@ class Statements:
         self.slots = tables.slots
         self.prefix = tables.prefix
         self.misses_successors = dialect.misses_successors
+        self.asks_at_once = dialect.asks_at_once
         self._of_records(tables)
         self._of_logs(tables)
         self._of_entries(tables)
@@ -114,7 +114,7 @@ class Statements:
             r.expires_at,
             r.metadata,
         ]
-        self.shown_columns = [column.name for column in shown]
+        self.shown_of_r = ", ".join(f"r.{column.name}" for column in shown)
         both, with_its_document = sa.select(r.n, *shown, documents.c.data), documents.c.n == r.n
         # Both rows are locked: after a wait for another writer both are read anew.
         locked = both.select_from(records.join(documents, with_its_document)).with_for_update()
@@ -146,10 +146,17 @@ class Statements:
         )
         living = sa.or_(r.expires_at.is_(None), r.expires_at > bind("now"))
         owned = logs.join(tables.records, logs.c.owner == r.n)
-        self.living_log = self._compiled(
-            sa.select(logs.c.n, logs.c.last_seq, logs.c.count)
+        # As a value, and not joined: so an engine knows that it is one log, whose entries lie in order.
+        self._living_log = (
+            sa.select(logs.c.n).select_from(owned).where(logs.c.log_id == bind("log_id"), living).scalar_subquery()
+        )
+        e = tables.entries.c
+        first = sa.select(e.seq).where(e.log == logs.c.n).order_by(e.seq).limit(1).scalar_subquery()
+        self.log_info = self._compiled(
+            sa.select(first, logs.c.last_seq, logs.c.count)
             .select_from(owned)
-            .where(logs.c.log_id == bind("log_id"), living)
+            .where(logs.c.log_id == bind("log_id"), living),
+            is_all=True,
         )
         insert_log = sa.insert(logs).values(
             log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count")
@@ -219,22 +226,34 @@ class Statements:
 
     def entries_in(self, log: int, wanted: ReadRange) -> Call:
         """The entries of a log within bounds, oldest first; newest first where only the last ones are wanted."""
+        return self._entries("entries_in", sa.bindparam("log"), wanted, log=log)
+
+    def entries_seen(self, log_id: str, now: int, wanted: ReadRange) -> Call:
+        """As :meth:`entries_in`, of a log whose owner lives: all that a read has to ask."""
+        return self._entries("entries_seen", self._living_log, wanted, log_id=log_id, now=now, is_all=True)
+
+    def _entries(self, name: str, which: Any, wanted: ReadRange, *, is_all: bool = False, **values: Any) -> Call:
         bounds = {"after": wanted.after, "before": wanted.before, "since": wanted.since}
         most = wanted.limit if wanted.last is None else wanted.last
         given = {name: value for name, value in bounds.items() if value is not None}
-        shape = ("entries_in", *given, most is None, wanted.last is None)
+        shape = (name, *given, most is None, wanted.last is None)
         if shape not in self._by_shape:
-            self._by_shape[shape] = self._compiled(self._entries_in(given, most is not None, wanted.last is not None))
-        return self._by_shape[shape](log=log, most=most, **given)
+            select = self._entries_of_log(
+                which, given, is_limited=most is not None, newest_first=wanted.last is not None
+            )
+            self._by_shape[shape] = self._compiled(select, is_all=is_all)
+        return self._by_shape[shape](most=most, **values, **given)
 
-    def _entries_in(self, given: Collection[str], is_limited: bool, newest_first: bool) -> sa.Select[Any]:
+    def _entries_of_log(
+        self, which: Any, given: Collection[str], *, is_limited: bool, newest_first: bool
+    ) -> sa.Select[Any]:
         e, bind = self._tables.entries.c, sa.bindparam
         tests = {
             "after": e.seq > bind("after"),
             "before": e.seq < bind("before"),
             "since": e.created_at >= bind("since"),
         }
-        found = sa.select(e.seq, e.key, e.created_at, e.body).where(e.log == bind("log"))
+        found = sa.select(e.seq, e.key, e.created_at, e.body).where(e.log == which)
         found = found.where(*(tests[name] for name in given))
         found = found.order_by(e.seq.desc() if newest_first else e.seq)
         return found.limit(bind("most")) if is_limited else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unified_storage.backends.sql.claims import Claims
@@ -36,6 +36,18 @@ class Store:
     generation: int = 0
     claims: Claims | None = None
     """What an open transaction has seen, where writers meet at rows; None for a verb of its own."""
+
+    _filled: tuple[Slots, Slots] | None = field(default=None, init=False)
+
+    @property
+    def filled(self) -> Slots:
+        """The slots that hold the key of every record of their type."""
+        if self._filled is None or self._filled[0] is not self.slots:
+            filled = {
+                kind: {path: slot for path, slot in slots.items() if slot.filled} for kind, slots in self.slots.items()
+            }
+            self._filled = (self.slots, filled)
+        return self._filled[1]
 
     def now(self) -> int:
         return now_micros(self.clock)

@@ -36,6 +36,8 @@ def file_name(session_id: str) -> str:
     """
     if not session_id:
         raise StorageValidationError("a session needs an id", details={"path": "session_id"})
+    if _stands_for_itself(session_id):
+        return session_id + SUFFIX
     encoded = _UNSAFE.sub(_percent, session_id)
     if _DEVICE.match(encoded):
         encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
@@ -49,11 +51,21 @@ def session_id_of(file_name_found: str) -> str | None:
     """The id whose :func:`file_name` is exactly this; None for every other name, hashes included."""
     if not file_name_found.endswith(SUFFIX):
         return None
+    stem = file_name_found.removesuffix(SUFFIX)
+    if stem and _stands_for_itself(stem):
+        return stem
     try:
-        session_id = unquote_to_bytes(file_name_found.removesuffix(SUFFIX)).decode("utf-8", "surrogatepass")
+        session_id = unquote_to_bytes(stem).decode("utf-8", "surrogatepass")
     except UnicodeError:
         return None
     return session_id if session_id and file_name(session_id) == file_name_found else None
+
+
+def _stands_for_itself(session_id: str) -> bool:
+    """Whether nothing of the id has to be written otherwise in a file's name."""
+    if _UNSAFE.search(session_id) or _DEVICE.match(session_id):
+        return False
+    return len((session_id + SUFFIX).encode()) <= MAX_NAME_BYTES
 
 
 def is_hashed(file_name_found: str) -> bool:

@@ -22,7 +22,7 @@ from session_adapter.metadata import derived_metadata, own_fields
 from session_adapter.timestamps import Zone, render
 from session_adapter.trace import Trace
 from unified_storage.errors import StorageValidationError
-from unified_storage.texts import encode_each, is_plain
+from unified_storage.texts import encode_each, is_plain, plain_texts
 from unified_storage.values import MAX_DEPTH, copied, decode, encode
 
 __all__ = [
@@ -100,10 +100,10 @@ class Snapshot:
         return Split(found, rest, self.lists.get(found.history_path) if found.history_path else None)
 
 
-def exact_texts(elements: Sequence[Any], path: Path) -> list[str]:
+def exact_texts(elements: Sequence[Any], path: Path, *, are_plain: bool = False) -> list[str]:
     """The exact text of each element of the list at *path*; a refusal names its place."""
     place = ".".join(("data", *path))
-    texts = encode_each(elements, lambda at: f"{place}[{at}]")
+    texts = plain_texts(elements) if are_plain else encode_each(elements, lambda at: f"{place}[{at}]")
     room = MAX_DEPTH - len(path) - 1
     for at, text in enumerate(texts):
         if text.count("{") + text.count("[") > room:  # else it cannot be that deep
@@ -218,6 +218,7 @@ def imported(
     source_timezone: Zone = None,
     time_unknown: Iterable[str] = (),
     now: datetime,
+    is_known_plain: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The record and the log for ``restore`` that hold *document* as a save would have stored it.
 
@@ -227,10 +228,11 @@ def imported(
         source_timezone: the zone of its messages' times without an offset.
         time_unknown: which of the two times the document does not tell; kept among our own fields.
         now: the time of messages that have none of their own, aware.
+        is_known_plain: *document* is as ``is_plain`` wants it, so that nothing in it has to be looked at once more.
     Returns:
         The record with all fields, and its history log; None for a document without a message list.
     """
-    split = _split(document)
+    split = _split(document, is_known_plain)
     unknown = list(time_unknown)
     own: dict[str, Any] = {"time_unknown": unknown} if unknown else {}
     if split.texts is not None:
@@ -243,11 +245,11 @@ def imported(
     )
 
 
-def _split(document: Document) -> Split:
+def _split(document: Document, is_plain: bool) -> Split:
     """*document* taken apart, sharing what is in it: it is to be restored as it is, and was checked to be storable."""
     format = detect(document)
     elements = format.history(document)
-    texts = None if elements is None else exact_texts(elements, format.history_path or ())
+    texts = None if elements is None else exact_texts(elements, format.history_path or (), are_plain=is_plain)
     return Split(format, format.without_history(document), texts)
 
 
@@ -260,13 +262,15 @@ def _imported_log(stored: str, elements: Sequence[Any], format: Format, zone: Zo
 # hashes
 
 
-def content_hash(document: Document) -> str:
+def content_hash(document: Document, *, is_known_plain: bool = False) -> str:
     """SHA-256 over all of *document*, as hex: types and values exactly, the order of keys not at all.
 
+    Args:
+        is_known_plain: *document* is as ``is_plain`` wants it.
     Raises:
         StorageValidationError: something in it cannot be kept; ``error.path`` names the place.
     """
-    if is_plain(document):
+    if is_known_plain or is_plain(document):
         return hashlib.sha256(b"".join(_plain_pieces(document))).hexdigest()
     hashed = hashlib.sha256()
     for piece in _pieces(document, "data"):

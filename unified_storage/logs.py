@@ -160,20 +160,24 @@ def checked_entries(entries: Iterable[Mapping[str, Any]]) -> list[EntryDraft]:
 
 
 def _drafts(entries: Sequence[object], path: str, fields: frozenset[str]) -> list[EntryDraft]:
-    checked = [_checked_entry(entry, f"{path}[{place}]", fields) for place, entry in enumerate(entries)]
+    checked = [_checked_entry(entry, path, place, fields) for place, entry in enumerate(entries)]
     bodies = encode_each([entry["body"] for entry in checked], lambda place: f"{path}[{place}].body")
-    return [
-        EntryDraft(
-            body=body,
-            key=_checked_key(entry.get("key"), f"{path}[{place}].key"),
-            created_at=checked_time(entry.get("created_at"), f"{path}[{place}].created_at"),
-            seq=entry.get("seq"),
-        )
-        for place, (entry, body) in enumerate(zip(checked, bodies, strict=True))
-    ]
+    return [_draft(entry, body, path, place) for place, (entry, body) in enumerate(zip(checked, bodies, strict=True))]
 
 
-def _checked_entry(entry: object, path: str, fields: frozenset[str]) -> Mapping[str, Any]:
+def _draft(entry: Mapping[str, Any], body: str, path: str, place: int) -> EntryDraft:
+    key, created_at = entry.get("key"), entry.get("created_at")
+    if key is not None:
+        key = _checked_key(key, f"{path}[{place}].key")
+    if created_at is not None:
+        created_at = checked_time(created_at, f"{path}[{place}].created_at")
+    return EntryDraft(body, key, created_at, entry.get("seq"))
+
+
+def _checked_entry(entry: object, log: str, place: int, fields: frozenset[str]) -> Mapping[str, Any]:
+    if type(entry) is dict and fields.issuperset(entry) and "body" in entry:
+        return entry
+    path = f"{log}[{place}]"
     if not isinstance(entry, Mapping):
         raise StorageValidationError(f"{path} must be a mapping", details={"path": path})
     if not fields.issuperset(entry):

@@ -26,5 +26,10 @@ def encode_each(values: Sequence[Any], path: Callable[[int], str]) -> list[str]:
         path: what a value is called in errors, by its place.
     """
     if len(values) > 1 and is_plain(values):
-        return [msgspec.json.encode(value).decode() for value in values]
+        return plain_texts(values)
     return [encode(value, path=path(place)) for place, value in enumerate(values)]
+
+
+def plain_texts(values: Sequence[Any]) -> list[str]:
+    """The :func:`encode` of each of *values*, which are plain."""
+    return [msgspec.json.encode(value).decode() for value in values]

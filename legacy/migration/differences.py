@@ -14,7 +14,6 @@ from unified_storage.times import micros
 from unified_storage.values import equal
 
 FIELDS = ("data", "metadata", "session_id", "thread_id", "created_at", "updated_at", "expires_at")
-_ENTRY = ("seq", "key", "created_at", "body")
 _BY_VALUE_ALONE = 2
 """The last version of ``marshal``'s form in which equal values have equal bytes, wherever else they are referred to."""
 
@@ -22,7 +21,7 @@ _BY_VALUE_ALONE = 2
 def exact_differences(parcel: Parcel, record: Record, logs: Iterable[Log]) -> tuple[str, ...]:
     """Which fields and logs just read back are not what was written: every one counts but the version."""
     read_back = [*logs]
-    if _equal(_facts(parcel.record, FIELDS), _facts(record, FIELDS)):
+    if _equal(_facts(parcel.record), _facts(record)):
         return log_differences(parcel.logs, read_back)
     fields = [name for name in FIELDS if not _same(parcel.record.get(name), record[name])]
     return (*fields, *log_differences(parcel.logs, read_back))
@@ -84,11 +83,15 @@ def _same_log(left: Log | None, right: Log | None) -> bool:
     one, other = entries_of(left), entries_of(right)
     if len(one) != len(other):
         return False
-    return _equal([_facts(entry, _ENTRY) for entry in one], [_facts(entry, _ENTRY) for entry in other])
+    return _equal([*map(_entry_facts, one)], [*map(_entry_facts, other)])
 
 
-def _facts(fields: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
-    return [_comparable(fields.get(name)) for name in names]
+def _entry_facts(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return entry.get("seq"), entry.get("key"), _comparable(entry.get("created_at")), entry.get("body")
+
+
+def _facts(record: Mapping[str, Any]) -> list[Any]:
+    return [_comparable(record.get(name)) for name in FIELDS]
 
 
 def _same(left: Any, right: Any) -> bool:

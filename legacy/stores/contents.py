@@ -47,9 +47,9 @@ def session_content(record: Record, entries: list[dict[str, Any]]) -> str:
     return joined(document, content_hash({"entries": [entry["body"] for entry in entries]}))
 
 
-def document_content(document: Mapping[str, Any]) -> str:
+def document_content(document: Mapping[str, Any], *, is_known_plain: bool = False) -> str:
     """The :func:`session_content` of a session that was saved as *document*, and of which nothing more is known."""
-    return content_hash(dict(document))
+    return content_hash(dict(document), is_known_plain=is_known_plain)
 
 
 def whole_content(record: Record, logs: Iterable[Log]) -> str:

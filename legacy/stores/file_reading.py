@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from unified_storage.errors import StorageCapacityError, StorageError
+from unified_storage.tagged import TAG
 from unified_storage.values import MAX_DEPTH
 
 EMPTY_FILE = "empty_file"
@@ -32,6 +33,8 @@ _FLAGS = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")  # each is missing on some syst
 _READ_ONLY = os.O_RDONLY | sum(int(getattr(os, name, 0)) for name in _FLAGS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRINGS_AND_REST = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
+_SURELY_SMALL = 1 << 20
+"""Bytes of a file whose document one record can hold, however its numbers are spelled."""
 _SPACE_BEHIND_NAME = re.compile(rb'"[ \t\r\n]+:')
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -109,10 +112,15 @@ def _moment(nanoseconds: int) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file's JSON value, and what is odd about its text."""
+    """A file's JSON value, and what is odd about its text.
+
+    Attributes:
+        is_plain: known to be as ``unified_storage.texts.is_plain`` wants it; False says nothing.
+    """
 
     value: Any
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    is_plain: bool = False
 
 
 def parse(content: bytes) -> Parsed:
@@ -121,11 +129,10 @@ def parse(content: bytes) -> Parsed:
     Raises:
         FileRefused: no text, no JSON, nested deeper than a storage keeps, or an integer of over 4300 digits.
     """
-    plain = _plain_document(content)
-    return _parsed_with_care(content) if plain is None else Parsed(plain, ())
+    return _parsed_quickly(content) or _parsed_with_care(content)
 
 
-def _plain_document(content: bytes) -> dict[str, Any] | None:
+def _parsed_quickly(content: bytes) -> Parsed | None:
     """The document that *content* is, where nothing about its text is odd; None wherever that takes a closer look.
 
     What msgspec reads, Python's own reader reads to the same value. It says nothing of a repeated key: that shows in
@@ -138,19 +145,21 @@ def _plain_document(content: bytes) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     names = _names_in(value)
-    is_odd = names is None or content.count(b'":') != names or _SPACE_BEHIND_NAME.search(content)
-    return None if is_odd else value
+    if names is None or content.count(b'":') != len(names) or _SPACE_BEHIND_NAME.search(content):
+        return None
+    return Parsed(value, is_plain=TAG not in names and len(content) <= _SURELY_SMALL)
 
 
-def _names_in(tree: Any) -> int | None:
-    """How many names the mappings of *tree* have together; None for one that is nested too deeply."""
-    level, names = [tree], 0
+def _names_in(tree: Any) -> list[str] | None:
+    """The names that the mappings of *tree* have, all of them; None for one that is nested too deeply."""
+    level: list[Any] = [tree]
+    names: list[str] = []
     for _ in range(MAX_DEPTH + 1):
         maps = [item for item in level if type(item) is dict]
         lists = [item for item in level if type(item) is list]
         if not maps and not lists:
             return names
-        names += sum(map(len, maps))
+        names.extend(chain.from_iterable(maps))
         level = [*chain.from_iterable(map(dict.values, maps)), *chain.from_iterable(lists)]
     return None
 

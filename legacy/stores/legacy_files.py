@@ -88,7 +88,7 @@ class LegacyFiles:
             read = read_bytes(os.path.join(self._folder, name))
             digest = read.digest
             if name == surveyed.name and digest == surveyed.digest:
-                file = SessionFile(parse(read.content).value, surveyed.told, digest, read.modified)
+                file = SessionFile(parse(read.content), surveyed.told, digest, read.modified)
                 return self._parcel(name, file, surveyed.content, len(read.content))
             file = understood(name, read, self._zone)
             self._check_still(surveyed.told.id, file)
@@ -103,7 +103,7 @@ class LegacyFiles:
             raise FileRefused("changed_during_copy", "it names another session now; copy again")
 
     def _parcel(self, name: bytes, file: SessionFile, content: str, size: int) -> Parcel:
-        document, told = file.document, file.told
+        document, told = file.parsed.value, file.told
         created, updated = _times(told.created_at, told.updated_at, file.modified or self._started)
         source_hash = joined(content, self._zone_name, self._convert or "")
         if self._convert is not None:
@@ -116,6 +116,7 @@ class LegacyFiles:
                 updated_at=updated,
                 source_timezone=self._zone,
                 time_unknown=told.time_unknown,
+                is_known_plain=file.parsed.is_plain and self._convert is None,
                 now=self._started,
             )
         except StorageError as error:

@@ -19,6 +19,7 @@ from legacy.stores.file_reading import (
     VANISHED,
     FileBytes,
     FileRefused,
+    Parsed,
     parse,
     read_bytes,
     refusal_of,
@@ -47,11 +48,11 @@ class SessionFile:
     """One file, read and understood.
 
     Attributes:
-        document: its JSON value, an object.
+        parsed: its JSON value, an object.
         digest: of the bytes.
     """
 
-    document: dict[str, object]
+    parsed: Parsed
     told: Told
     digest: str
     modified: datetime | None
@@ -110,13 +111,13 @@ def understood(name: bytes, read: FileBytes, zone: Zone) -> SessionFile:
     assert found.id is not None  # what is not refused has one
     hidden = ("hidden_file",) if name.startswith(b".") else ()
     told = Told(found.id, found.created_at, found.updated_at, (*hidden, *parsed.warnings, *found.warnings))
-    return SessionFile(parsed.value, told, read.digest, read.modified)
+    return SessionFile(parsed, told, read.digest, read.modified)
 
 
 def content_of(file: SessionFile) -> str:
     """The hash of the file's document; ``FileRefused`` where a storage cannot keep what is in it."""
     try:
-        return document_content(file.document)
+        return document_content(file.parsed.value, is_known_plain=file.parsed.is_plain)
     except StorageError as error:
         raise refusal_of(error) from error
 
@@ -202,7 +203,7 @@ class FolderSurvey:
             return entry.name, None, None, None, None, None, outcome, json.dumps([refused.reason]), refused.detail
         told = file.told
         created, updated = _micros(told.created_at), _micros(told.updated_at)
-        return entry.name, told.id, created, updated, file.digest, content, None, json.dumps(told.warnings), None
+        return entry.name, told.id, created, updated, file.digest, content, None, _as_json(told.warnings), None
 
     def _decide_duplicates(self) -> None:
         shared = """
@@ -216,6 +217,10 @@ class FolderSurvey:
                 self._database.execute(
                     "UPDATE files SET outcome = ?, reasons = ? WHERE name = ?", (outcome, json.dumps([reason]), name)
                 )
+
+
+def _as_json(words: tuple[str, ...]) -> str:
+    return json.dumps(words) if words else "[]"
 
 
 def _micros(time: datetime | None) -> int | None:

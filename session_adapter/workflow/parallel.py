@@ -11,6 +11,7 @@ from session_adapter.workflow.context import ExecutionContext
 from session_adapter.workflow.merging import Path, changes_between, merge_parallel_session_states
 from session_adapter.workflow.state import OnUncopyable, SessionState
 from session_adapter.workflow.steps import Function, Node, as_node
+from unified_storage.errors import StorageError
 
 Task = asyncio.Task[ExecutionContext]
 
@@ -72,15 +73,23 @@ class Parallel(Node):
         tasks = [asyncio.create_task(_run(node, own)) for node, own in zip(nodes, contexts, strict=True)]
         try:
             failed = await _first_failed(tasks, wait_for_all=self._merge_completed)
-        except asyncio.CancelledError:
+            if failed is not None:
+                raise _failure(failed, self.name, nodes[tasks.index(failed)].name)
+        except BaseException as error:
             if self._merge_completed:
-                self._merge(ctx, start, nodes, tasks)
+                self._keep_completed(error, ctx, start, nodes, tasks)
             raise
-        if failed is None or self._merge_completed:
-            self._merge(ctx, start, nodes, tasks)
-        if failed is not None:
-            raise _failure(failed, self.name, nodes[tasks.index(failed)].name)
+        self._merge(ctx, start, nodes, tasks)
         return ctx
+
+    def _keep_completed(
+        self, error: BaseException, ctx: ExecutionContext, start: _Start, nodes: Sequence[Node], tasks: Sequence[Task]
+    ) -> None:
+        """Merge what was completed when *error* ended the others; it is what the caller hears of in any case."""
+        try:
+            self._merge(ctx, start, nodes, tasks)
+        except StorageError as refusal:
+            error.add_note(f"what was completed could not be merged: {refusal}")
 
     def _merge(self, ctx: ExecutionContext, start: _Start, nodes: Sequence[Node], tasks: Sequence[Task]) -> None:
         ended = [(node.name, task.result()) for node, task in zip(nodes, tasks, strict=True) if not _has_failed(task)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, RootModel
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 
 class Color(Enum):
@@ -47,6 +49,24 @@ class Profile(BaseModel):
 
 class Open(BaseModel, extra="allow"):
     n: int
+
+
+class Names(RootModel[list[str]]):
+    pass
+
+
+@pydantic_dataclass
+class Checked:
+    n: int
+    users: list[UserInfo] = field(default_factory=list)
+
+
+class Measured(BaseModel):
+    n: int
+
+    @cached_property
+    def double(self) -> int:
+        return self.n * 2
 
 
 class Twice(BaseModel):

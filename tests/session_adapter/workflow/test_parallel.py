@@ -268,6 +268,26 @@ async def test_when_the_caller_is_cancelled_all_branches_have_ended(merge_comple
     assert ctx.session_state.get_all() == {"k": 1 if merge_completed else 0}
 
 
+async def test_a_merge_that_is_refused_hides_neither_a_failure_nor_a_cancellation() -> None:
+    """S3.20."""
+    options: dict[str, Any] = {"merge_completed": True, "default": "error"}
+    ctx = ExecutionContext(session_state={"k": 0})
+    with pytest.raises(RuntimeError, match="boom") as failure:
+        await parallel(setting(k=1), setting(k=2), failing(RuntimeError("boom")), **options).execute(ctx)
+    assert "could not be merged: branches changed the same key differently" in failure.value.__notes__[1]
+
+    async def endless(own: ExecutionContext) -> ExecutionContext:
+        await asyncio.sleep(1000)
+        return own
+
+    task = asyncio.create_task(parallel(setting(k=1), setting(k=2), endless, **options).execute(ctx))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ctx.session_state.get_all() == {"k": 0}
+
+
 async def test_what_cannot_be_copied_is_refused_before_anything_runs() -> None:
     """S3.6, T3.5: wherever it stands in the context."""
     lock, ran = threading.Lock(), []

@@ -350,6 +350,19 @@ async def test_older_documents_keep_their_form_and_their_history(
     assert len(await sessions.events.read("s1")) == 1
 
 
+async def test_documents_with_interactions_keep_their_form(sessions: SessionStorageAdapter) -> None:
+    """S3.24: ``legacy-g3``, whose history is no part of any state."""
+    interaction = {"interaction_type": "user_request", "content": "Hello"}
+    await sessions.save_session("s1", {"context": {"user_id": "ann"}, "interactions": [interaction]})
+    ctx = await workflow(sessions, setting("one", messages=[1])).execute(context("s1", "ann"))
+    assert ctx.session_state.get_all() == {"messages": [1]}
+    stored = await sessions.require_session("s1")
+    assert (stored["state"], stored["interactions"]) == ({"messages": [1]}, [interaction])
+    await sessions.save_session("s1", stored)
+    assert (await sessions.require_session("s1"))["interactions"] == [interaction]
+    assert (await workflow(sessions).execute(context("s1", "ann"))).session_state["messages"] == [1]
+
+
 @pytest.mark.parametrize("key", ["workflow_state", "workflow_runs"])
 async def test_what_is_no_object_is_not_overwritten(sessions: SessionStorageAdapter, key: str) -> None:
     await sessions.save_session("s1", {"session_id": "s1", key: "theirs"})

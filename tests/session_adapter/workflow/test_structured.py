@@ -17,11 +17,22 @@ from session_adapter.comparing import same
 from session_adapter.workflow import PlainData, SessionState, StateTypes
 from session_adapter.workflow.structured import from_stored, to_stored
 from tests.places import place_on
-from tests.session_adapter.workflow.models import Color, Open, Order, Point, Profile, Twice, UserInfo
+from tests.session_adapter.workflow.models import (
+    Checked,
+    Color,
+    Measured,
+    Names,
+    Open,
+    Order,
+    Point,
+    Profile,
+    Twice,
+    UserInfo,
+)
 from unified_storage.errors import StorageValidationError
 from unified_storage.values import decode, encode
 
-TYPES = StateTypes([Color, Open, Order, Point, Profile, Twice, UserInfo])
+TYPES = StateTypes([Checked, Color, Measured, Names, Open, Order, Point, Profile, Twice, UserInfo])
 NOTHING = StateTypes()
 HERE = "tests.session_adapter.workflow.models"
 
@@ -39,6 +50,9 @@ VALUES: dict[str, Any] = {
     "model": profile(),
     "model with extras": Open.model_validate({"n": 1, "more": {"a": (1,)}}),
     "model that changes itself": Twice(n=2),
+    "root model": Names(["a", "b"]),
+    "pydantic dataclass": Checked(1, [UserInfo("Ann")]),
+    "model with a cached property": Measured(n=1),
     "enum": [Color.RED],
     "integer keys": {1: UserInfo("Ann"), (2, 3): {"a": 1}, "1": 2},
     "sets": [{1, "a"}, {(1, 2)}, frozenset({frozenset({1}), Color.RED})],
@@ -257,9 +271,9 @@ def test_what_contains_itself_is_refused() -> None:
 
 
 def test_what_can_be_computed_again_is_left_out() -> None:
-    cached = Cached(2)
-    assert cached.double == 4
-    assert to_stored(cached, NOTHING, path="k")["fields"] == {"n": 2}
+    for cached in (Cached(2), Measured(n=2)):
+        assert cached.double == 4
+        assert to_stored(cached, NOTHING, path="k")["fields"] == {"n": 2}
 
 
 def test_an_enum_of_numbers_is_an_enum() -> None:

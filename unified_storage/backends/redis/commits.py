@@ -84,8 +84,8 @@ class Commits:
     async def done(self, partition: int, arguments: Sequence[bytes]) -> Reply:
         """Have one job done; a cancelled caller finds it wholly done, or not done and never to be."""
         lane = self._lane(partition)
-        if lane.under_way >= _UNDER_WAY:
-            return await self._with_others(lane, arguments)
+        if lane.under_way:
+            return await self._with_others(lane, partition, arguments)
         lane.under_way += 1
         try:
             (reply,) = await self._send(partition, [arguments])
@@ -106,10 +106,13 @@ class Commits:
         replies: list[bytes] = await self._client.run(COMMIT, keys, arguments, timeout=self._timeout)
         return replies
 
-    async def _with_others(self, lane: _Lane, arguments: Sequence[bytes]) -> Reply:
+    async def _with_others(self, lane: _Lane, partition: int, arguments: Sequence[bytes]) -> Reply:
         loop = asyncio.get_running_loop()
         mine = _Waiting(arguments, loop.time() + self._timeout, loop.create_future())
         lane.waiting.append(mine)
+        if lane.under_way < _UNDER_WAY:
+            lane.under_way += 1
+            self._take_off(lane, partition)
         try:
             return await mine.outcome
         except asyncio.CancelledError:
@@ -124,9 +127,13 @@ class Commits:
 
     def _land(self, lane: _Lane, partition: int) -> None:
         """One call less is under way; the next one takes its place where jobs wait."""
-        if not lane.waiting:
+        if lane.waiting:
+            self._take_off(lane, partition)
+        else:
             lane.under_way -= 1
-            return
+
+    def _take_off(self, lane: _Lane, partition: int) -> None:
+        """Send what waits, at the next turn of the loop: all whose answers came together have asked again by then."""
         flight = asyncio.get_running_loop().create_task(self._fly(lane, partition))
         lane.flights.add(flight)
         flight.add_done_callback(lane.flights.discard)

@@ -31,6 +31,7 @@ from unified_storage.backends.sql.short_ways import ShortWays
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.tables import tables_of
+from unified_storage.backends.sql.updates import Change, Updates
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageConfigurationError, StorageTransactionError
 from unified_storage.filters import Condition, Path, parse_filters
@@ -316,6 +317,8 @@ class SQLStorage(_SQLVerbs):
         self._store = schema.new_store(prefix, engine.dialect, clock)
         self._timeout = statement_timeout
         self._short_ways = short_ways
+        # Where one writes at a time, updates wait for each other anyway.
+        self._updates = Updates(statement_timeout) if engine.dialect.locks_rows else None
         self._lifetime = Lifetime(let_go=engine.let_go, end=engine.close, timeout=statement_timeout)
 
     async def __aenter__(self) -> SQLStorage:
@@ -399,11 +402,23 @@ class SQLStorage(_SQLVerbs):
     async def _update(
         self, id: str, updates: Mapping[str, Any], kind: str | None, expected_version: int | None
     ) -> bool:
-        if self._short_ways is not None:
-            await self._lifetime.ready(self._set_up)
-            self._check_writable()
-            if await self._short_ways.update(self._store, id, updates, kind, expected_version):
-                return True
+        if self._updates is None:
+            return await super()._update(id, updates, kind, expected_version)
+        await self._lifetime.ready(self._set_up)
+        self._check_writable()
+        return await self._updates.update(
+            (id, kind),
+            Change(updates, expected_version),
+            lambda: self._update_alone(id, updates, kind, expected_version),
+            lambda changes: self._write(lambda: records.update_all(self._store, id, kind, changes)),
+        )
+
+    async def _update_alone(
+        self, id: str, updates: Mapping[str, Any], kind: str | None, expected_version: int | None
+    ) -> bool:
+        short = self._short_ways
+        if short is not None and await short.update(self._store, id, updates, kind, expected_version):
+            return True
         return await super()._update(id, updates, kind, expected_version)
 
     async def _append(self, asked: Append) -> Seqs:

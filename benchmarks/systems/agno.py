@@ -98,6 +98,10 @@ class Agno(System):
         return state
 
     async def stream(self) -> AsyncIterator[AgentSession]:
+        if self.engine == "redis":  # every page would be cut out of all sessions
+            for session in await self._page():
+                yield session
+            return
         page = 1
         while sessions := await self._page(limit=PAGE, page=page, sort_order="asc"):
             page += 1
@@ -137,7 +141,7 @@ class Agno(System):
         if self.engine == "postgresql":
             return AsyncPostgresDb(db_url=_url(self.place, "postgresql+psycopg_async"))
         if self.engine == "mysql":
-            return AsyncMySQLDb(db_url=_url(self.place, "mysql+asyncmy"), db_schema=make_url(self.place).database)
+            return AsyncMySQLDb(db_url=_url(self.place, "mysql+asyncmy"), **_in_database_of(self.place))
         return RedisDb(db_url=self.place)
 
     async def _session(self, id: str, runs_limit: int | None = None) -> AgentSession:
@@ -154,7 +158,7 @@ class Agno(System):
     async def _page(self, **asked: Any) -> list[AgentSession]:
         if self.engine in ("sqlite", "postgresql"):  # the others cannot leave the runs out
             asked["include_runs"] = False
-        order = {"page": 1, "sort_by": "created_at", "sort_order": "desc"} | asked
+        order = {"sort_by": "created_at", "sort_order": "desc"} | asked
         sessions: list[AgentSession] = await _done(self._db.get_sessions(session_type=SessionType.AGENT, **order))
         return sessions
 
@@ -178,11 +182,16 @@ class AgnoSync(Agno):
             return SqliteDb(db_file=str(Path(self.place) / "agno.db"))
         if self.engine == "postgresql":
             return PostgresDb(db_url=_url(self.place, "postgresql+psycopg"))
-        return MySQLDb(db_url=_url(self.place, "mysql+pymysql"), db_schema=make_url(self.place).database)
+        return MySQLDb(db_url=_url(self.place, "mysql+pymysql"), **_in_database_of(self.place))
 
 
 def _url(place: str, driver: str) -> str:
     return url_with(place, driver).render_as_string(hide_password=False)
+
+
+def _in_database_of(place: str) -> dict[str, Any]:
+    """agno makes a database of its own on MySQL else."""
+    return {"db_schema": make_url(place).database, "create_schema": False}
 
 
 async def _done(result: Any) -> Any:

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 from redis.exceptions import AskError, InvalidResponse, MovedError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from unified_storage.backends.redis.answers import Answers
+from unified_storage.backends.redis.line import Line
+from unified_storage.backends.redis.settings import Address, settings_of
+from unified_storage.opening import parse_url
 
 
 def _sent(value: Any) -> bytes:
@@ -76,9 +80,16 @@ def test_errors_are_those_of_the_driver_also_inside_of_lists() -> None:
     assert isinstance(full, ResponseError)
 
 
-def test_what_is_no_answer_is_refused() -> None:
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 400\r\n", b"$five\r\n", b"*\r\n", b":one\r\n", b"\r\n"])
+def test_what_is_no_answer_is_refused(sent: bytes) -> None:
     with pytest.raises(InvalidResponse):
-        Answers().feed(b"HTTP/1.1 400\r\n")
+        Answers().feed(sent)
+
+
+async def test_a_line_that_was_cut_has_no_answer_and_says_so() -> None:
+    line = Line(Address("127.0.0.1", 1), settings_of(parse_url("redis://127.0.0.1:1"), {}))
+    with pytest.raises(RedisConnectionError):
+        await line.answer()
 
 
 def test_a_large_text_is_put_together_once() -> None:

@@ -43,7 +43,10 @@ class Answers:
         if self._size < self._wanted:
             return
         text = piece if len(self._pieces) == 1 else b"".join(self._pieces)
-        left = text[self._read(text) :]
+        try:
+            left = text[self._read(text) :]
+        except ValueError as error:  # a size that is no number
+            raise InvalidResponse(f"Redis answered with {text[:20]!r}") from error
         self._pieces, self._size = [left] if left else [], len(left)
 
     def _read(self, text: bytes) -> int:

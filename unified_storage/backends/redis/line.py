@@ -86,9 +86,10 @@ class Line:
     async def answer(self) -> Any:
         """The next answer; an error that the server answers with is returned."""
         while not self._answers.whole:
-            piece = await self._connection._reader.read(_MOST_READ)
+            reader = self._connection._reader  # none any more once the line was cut
+            piece = b"" if reader is None else await reader.read(_MOST_READ)
             if not piece:
-                raise RedisConnectionError("the server ended the connection")
+                raise RedisConnectionError("it has ended")
             self._answers.feed(piece)
         found = self._answers.whole.popleft()
         # Not of the command, but of the connection: it was refused as one too many.

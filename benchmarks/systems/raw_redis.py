@@ -116,15 +116,18 @@ class RawRedis(Raw):
         return _decoded(await self._client.hgetall(f"st:{id}"))
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        batch: list[str] = []
-        async for key in self._client.scan_iter(match="s:*", count=BATCH):
-            batch.append(key.decode()[2:])
-            if len(batch) == BATCH:
-                for id in batch:
-                    yield await self.load(id)
-                batch.clear()
-        for id in batch:
-            yield await self.load(id)
+        cursor = 0
+        while True:
+            cursor, keys = await self._client.scan(cursor, match="s:*", count=BATCH)
+            ids = [key.decode()[2:] for key in keys]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for id in ids:
+                    pipeline.hgetall(f"s:{id}").hgetall(f"st:{id}")
+                found = await pipeline.execute()
+            for id, head, state in zip(ids, found[::2], found[1::2], strict=True):
+                yield _shown(id, head, state)
+            if not cursor:
+                return
 
     async def keys(self, id: str) -> list[str]:
         return [event["key"] for event in await self.last(id, 1 << 30)]

@@ -133,6 +133,14 @@ def test_the_sync_wrapper_is_a_difference(sync: float, held: bool) -> None:
     assert only("P11", cells).held is held
 
 
+@pytest.mark.parametrize(
+    ("metric", "taken", "held"),
+    [("import beside pydantic", 60.0, True), ("import beside pydantic", 60.5, False), ("--help", 501.0, False)],
+)
+def test_programs_start_quickly(metric: str, taken: float, held: bool) -> None:
+    assert only("start", of_engine("sqlite", metric, {"ours": taken}, "ms")).held is held
+
+
 @pytest.mark.parametrize(("rate", "held"), [(500.0, True), (499.0, False)])
 def test_a_verified_copy_beside_a_plain_loop(rate: float, held: bool) -> None:
     cells = of_engine("sqlite", "copy of 2 000 session files", {"raw": 1000.0, "ours": rate}, "per_s")

@@ -209,7 +209,7 @@ class Appends:
         except asyncio.CancelledError:
             if mine.flight is not None:
                 await to_the_end(asyncio.wait([mine.flight]))
-            else:
+            elif mine in lane.waiting:
                 lane.waiting.remove(mine)
             raise
 
@@ -302,6 +302,8 @@ def _taken(lane: _Lane) -> list[_Waiting]:
     size = entries = 0
     while lane.waiting and len(taken) < _MOST_TOGETHER:
         each = lane.waiting.popleft()
+        if each.outcome.done():  # cancelled a moment ago
+            continue
         its_keys = {(each.asked.name.log_id, draft.key) for draft in each.asked.drafts if draft.key is not None}
         if each.owner in lane.busy or its_keys & keys:
             left.append(each)

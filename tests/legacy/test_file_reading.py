@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from legacy.stores import file_reading
 from legacy.stores.file_reading import FileRefused, parse
+from unified_storage.texts import is_plain
 from unified_storage.values import MAX_DEPTH, equal
 
-_NAMES = st.text(max_size=4) | st.sampled_from(["a", 'q"', "b\\", '":', ":"])
+_NAMES = st.text(max_size=4) | st.sampled_from(["a", 'q"', "b\\", '":', ":", "$type"])
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | _NAMES
 DOCUMENTS = st.dictionaries(
     _NAMES,
@@ -26,6 +27,12 @@ STYLES: list[dict[str, Any]] = [
     {"separators": (" , ", " : ")},
     {"ensure_ascii": False},
 ]
+
+
+@given(DOCUMENTS, st.sampled_from(STYLES))
+def test_what_is_said_to_be_plain_is(document: dict[str, Any], style: dict[str, Any]) -> None:
+    parsed = parse(json.dumps(document, **style).encode("utf-8", "surrogatepass"))
+    assert is_plain(parsed.value) or not parsed.is_plain
 
 
 def _outcome(way: Any, content: bytes) -> Any:
@@ -45,6 +52,7 @@ def test_whatever_a_writer_writes_is_read_alike(document: dict[str, Any], style:
 @given(st.text(alphabet='{}[]":,\\ \n019.eE-+aunlI\ud800é', max_size=24))
 @example('{"a":1,"a":2}')
 @example('{"a" :1,"b":":"}')
+@example('{"a" :1,"b":1,"b":2}')
 @example('{"b\\\\":1,"b\\\\":2}')
 @example('{"a":1,"a":":"}')
 @example('{"a":1} {"a":1}')

@@ -56,7 +56,7 @@ class OpenAIAgents(System):
         self._held: dict[str, Any] = {}
 
     async def create(self, session: Session) -> None:
-        self._session(session.id)
+        await self._session(session.id).get_items()  # as a run begins
 
     async def load(self, id: str) -> list[Any]:
         items: list[Any] = await self._session(id).get_items()
@@ -138,13 +138,13 @@ class OnSQLAlchemy(OpenAIAgents):
                 for table in MYSQL_TABLES:
                     await connection.execute(text(table))
         else:
-            await self._make("").get_items()  # the first call makes the tables
+            await SQLAlchemySession("", engine=self._engine, create_tables=True).get_items()  # makes the tables
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     def _make(self, id: str) -> SQLAlchemySession:
-        return SQLAlchemySession(id, engine=self._engine, create_tables=self.engine != "mysql")
+        return SQLAlchemySession(id, engine=self._engine)
 
     async def _insert(self, ids: Sequence[str]) -> None:
         async with self._engine.begin() as connection:

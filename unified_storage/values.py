@@ -67,7 +67,7 @@ def decode(text: str | bytes) -> Value:
     Raises:
         StorageIntegrityError: not JSON, not UTF-8, an unknown or malformed ``$type``, or nested too deeply.
     """
-    if type(text) is str and len(text) < _SHORTEST_TOO_DEEP and "$" not in text and "\\" not in text:
+    if type(text) is str and len(text) < _SHORTEST_TOO_DEEP and not ("$" in text or ("\\" in text and "\\u00" in text)):
         return parsed(text)
     tree = parsed(text)
     if _may_hold_tags(text):

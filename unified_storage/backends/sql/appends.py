@@ -23,8 +23,8 @@ from unified_storage.transactions import to_the_end
 _MOST_TOGETHER = 128
 _MOST_ENTRIES = 1000
 _MOST_BYTES = 1 << 20
-_UNDER_WAY = 2
-"""Statements of one event loop at once: while the server carries one out, the other is packed or its rows are read."""
+_UNDER_WAY = 1
+"""Statements of one event loop at once: the fewer there are, the more goes with each."""
 _SOON = 0.02
 """Seconds after which an append that was sent alone most likely waits for a lock: nobody else waits for it."""
 _BESIDE_A_BODY = 64

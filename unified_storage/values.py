@@ -27,6 +27,7 @@ Value = Any
 """JSON types, and those named above, nested at will."""
 
 _NATIVE = frozenset({dict, list, str, int, float, bool, type(None)})
+_FLAT = frozenset({str, int, bool, type(None)})
 _HOLDERS = frozenset({dict, list})
 _CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
@@ -137,6 +138,8 @@ def _is_native(value: object) -> bool:
 
     It looks at all values of one level at a time, which leaves the loops over them to C.
     """
+    if type(value) is dict and _FLAT.issuperset(map(type, value.values())):  # most messages
+        return _STR.issuperset(map(type, value))
     level: list[Any] = [value]
     nodes = 1
     for _ in range(MAX_DEPTH + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,6 @@ from session_adapter.identity import SessionId, SessionKey, record_id, scope_of,
 
 OWN = "~"
 """The key of our own fields in a record's metadata."""
-
-_TILDES = re.compile("~+")
 
 
 def derived_metadata(document: Document, session: SessionId, format: Format, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,8 +40,12 @@ def own_fields(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored_name(key: str) -> str:
-    return f"~{key}" if isinstance(key, str) and _TILDES.fullmatch(key) else key
+    return f"~{key}" if isinstance(key, str) and _is_tildes(key) else key
 
 
 def _users_name(key: str) -> str:
-    return key[1:] if _TILDES.fullmatch(key) else key
+    return key[1:] if _is_tildes(key) else key
+
+
+def _is_tildes(key: str) -> bool:
+    return key.startswith("~") and not key.strip("~")

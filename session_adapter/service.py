@@ -11,7 +11,7 @@ from session_adapter.filters import session_filters
 from session_adapter.identity import SESSION, SessionId, no_session, record_id
 from session_adapter.reading import ATTEMPTS, session_record, whole
 from session_adapter.timestamps import Zone, zone_named
-from session_adapter.writing import Saving, save_session, update_session
+from session_adapter.writing import Saving, create_session, save_session, update_session
 from unified_storage.arguments import check_count, check_expected, check_version
 from unified_storage.filters import Condition, matches, parse_filters
 from unified_storage.handed_in import kept
@@ -92,7 +92,8 @@ class SessionService:
         check_expected(expected_version)
         saving = Saving.of(session_id, session_data, expected_version)
         with storage_failures("save a session"):
-            await self._storage.atomically(lambda tx: save_session(tx, saving, self._zone), attempts=ATTEMPTS)
+            if not await create_session(self._storage, saving, self._zone):
+                await self._storage.atomically(lambda tx: save_session(tx, saving, self._zone), attempts=ATTEMPTS)
 
     @overload
     async def get_session(self, session_id: SessionId, *, with_version: Literal[False] = ...) -> Session | None: ...

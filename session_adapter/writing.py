@@ -21,13 +21,13 @@ from session_adapter.entries import element_entry, history_of, same_form
 from session_adapter.formats import Format
 from session_adapter.formats.places import value_at, with_value
 from session_adapter.history import History
-from session_adapter.identity import SessionId, record_id
+from session_adapter.identity import SESSION, SessionId, record_id
 from session_adapter.metadata import own_fields
 from session_adapter.reading import session_record, session_records
 from session_adapter.timestamps import Zone, read_time
 from session_adapter.trace import Trace
 from unified_storage.arguments import check_version
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageConflictError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage, Record
 from unified_storage.record import merged
 from unified_storage.values import decode
@@ -57,6 +57,18 @@ class Saving:
     @property
     def stored_id(self) -> str:
         return record_id(self.session)
+
+
+async def create_session(storage: IUnifiedStorage, saving: Saving, zone: Zone) -> bool:
+    """Save a session that is new and brings no history, which takes no transaction; False where there is more to do."""
+    split = saving.snapshot.split()
+    if split.texts or saving.expected_version or await storage.exists(saving.stored_id, type=SESSION):
+        return False
+    try:
+        await storage.save(_first(saving.session, split, storage.clock(), zone), expected_version=0)
+    except StorageConflictError:
+        return False  # somebody made it meanwhile: what that means is found out where nobody can
+    return True
 
 
 async def save_session(tx: IUnifiedStorage, saving: Saving, zone: Zone) -> None:

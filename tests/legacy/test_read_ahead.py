@@ -41,7 +41,7 @@ async def test_the_next_batch_is_read_while_one_is_used() -> None:
 
 
 async def test_a_batch_that_cannot_be_read_fails_behind_those_before_it() -> None:
-    batches, seen = Batches(fails_at=1), []
+    batches, seen = Batches(fails_at=1), list[int]()
     with pytest.raises(OSError, match="unreadable"):
         async for number in read_ahead(batches.each()):
             seen = [*seen, number]

@@ -183,7 +183,12 @@ def rendered(document: Document, record: Mapping[str, Any]) -> dict[str, Any]:
     metadata = document.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):
         return dict(document)
-    return {**document, "metadata": {**(metadata or {}), **{name: render(record[name]) for name in TIMES}}}
+    return {**document, "metadata": {**(metadata or {}), **rendered_times(record)}}
+
+
+def rendered_times(record: Mapping[str, Any]) -> dict[str, str]:
+    """The record's times as views show them in the metadata."""
+    return {"created_at": render(record["created_at"]), "updated_at": render(record["updated_at"])}
 
 
 def with_own_times(document: Document, record: Mapping[str, Any]) -> dict[str, Any]:

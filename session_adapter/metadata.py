@@ -31,7 +31,7 @@ def derived_metadata(document: Document, session: SessionId, format: Format, own
 def users_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of *record* without our own fields."""
     metadata = object_of(record.get("metadata")) or {}
-    return {_users_name(key): value for key, value in metadata.items() if key != OWN}
+    return {_users_name(key) if key[:1] == OWN else key: value for key, value in metadata.items() if key != OWN}
 
 
 def own_fields(record: Mapping[str, Any]) -> dict[str, Any]:

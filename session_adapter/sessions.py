@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from session_adapter.documents import rendered
+from session_adapter.documents import rendered_times
 from session_adapter.errors import storage_failures
 from session_adapter.events import Events
 from session_adapter.filters import session_filters, session_order
@@ -144,9 +144,13 @@ class SessionStorageAdapter(SessionService):
 
 def _summary(record: Record) -> dict[str, Any]:
     key = visible_id(record)
-    shown = rendered({"metadata": users_metadata(record)}, record)
-    times = {name: record[name] for name in ("created_at", "updated_at")}
-    return {"key": key, "session_id": session_id_of(key), "metadata": shown["metadata"], **times}
+    return {
+        "key": key,
+        "session_id": session_id_of(key),
+        "metadata": users_metadata(record) | rendered_times(record),
+        "created_at": record["created_at"],
+        "updated_at": record["updated_at"],
+    }
 
 
 def _saving(index: int, session: SessionId, document: Mapping[str, Any]) -> Saving:

@@ -32,7 +32,7 @@ class Batches:
 
 
 async def test_the_next_batch_is_read_while_one_is_used() -> None:
-    batches, seen = Batches(), []
+    batches, seen = Batches(), list[tuple[int, list[int]]]()
     async for number in read_ahead(batches.each()):
         await asyncio.sleep(0.05)
         seen.append((number, list(batches.ended)))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.places import EMBEDDED, SERVERS, Place, engines
 from unified_storage import IUnifiedStorage
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import StorageConflictError, StorageValidationError
 
 ROW_LOCKS = ("postgresql", "mysql")
 TIME_TO_MEET = 0.3
@@ -181,7 +181,8 @@ async def test_a_name_that_nothing_can_have_finds_nothing(place: Place, name: st
             assert (await storage.page(filters, order_by="metadata.x")).items == []
         assert await storage.count({"type": {"$in": [name, "note"]}}) == 1
         assert [ids async for ids in storage.logs(name)] == []
-        assert await storage.cleanup_old_data(1, type=name, dry_run=True) == 0
+        with pytest.raises(StorageValidationError):
+            await storage.cleanup_old_data(1, type=name, dry_run=True)
         if place.engine in ROW_LOCKS:
             async with storage.transaction() as tx:
                 assert await tx.list({"id": name}) == []

@@ -31,6 +31,8 @@ class Dialect:
     """Whether rows that lie in two places are asked for in one statement; not where a union copies them."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
+    keeps_first_plans: bool = False
+    """Whether a plan that was made while a table was empty, when all indexes look alike, is kept while it grows."""
     misses_successors: bool = False
     """Whether a locking read that waited for a row's deletion does not see the row that took its place."""
     returns_numbers: bool = True

@@ -41,6 +41,7 @@ POSTGRESQL = Dialect(
     ),
     key_as_text="encode({}, 'hex')".format,
     locks_rows=True,
+    keeps_first_plans=True,
     misses_successors=True,
     barrier=lambda table: (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",),
 )

@@ -94,11 +94,18 @@ class Statements:
         """Makes the engine walk records by identity whatever else it might prefer."""
         return self._dialect.index_hint(f"{self.prefix}by_{'type' if of_one_type else 'id'}")
 
+    def _is_of_type(self) -> sa.ColumnElement[bool]:
+        """The type beside an id; hidden where a wrong index could be kept: only the one that begins with ids fits."""
+        type_name: sa.ColumnElement[str] = self._tables.records.c.type
+        shown = type_name.concat(sa.literal_column("''")) if self._dialect.keeps_first_plans else type_name
+        return shown == sa.bindparam("type", type_=type_name.type)
+
     def _of_records(self, tables: Tables) -> None:
         records, documents = tables.records, tables.documents
         r, bind = records.c, sa.bindparam
         head = head_of(tables)
-        one = sa.select(*head).where(r.id == bind("id"), r.type == bind("type"))
+        named = (r.id == bind("id"), self._is_of_type())
+        one = sa.select(*head).where(*named)
         every = sa.select(*head).where(r.id == bind("id")).order_by(r.type)
         # What is about to be changed is locked where writers meet at rows; SQLite leaves that out.
         self.head, self.peek = self._compiled(one.with_for_update()), self._compiled(one, is_all=True)
@@ -120,7 +127,6 @@ class Statements:
         locked = both.select_from(records.join(documents, with_its_document)).with_for_update()
         # A head without its document is damage, and not an absence.
         seen = both.select_from(records.outerjoin(documents, with_its_document))
-        named = (r.id == bind("id"), r.type == bind("type"))
         self.claim, self.load = self._compiled(locked.where(*named)), self._compiled(seen.where(*named), is_all=True)
         self.claim_any, self.load_any = (
             self._compiled(locked.where(named[0]).order_by(r.type)),
@@ -302,7 +308,7 @@ class Statements:
         return sa.select(*head_of(self._tables)).where(r.id.in_(named)).order_by(r.id, r.type).with_for_update()
 
     def _heads_of_type(self, named: Any) -> sa.Select[Any]:
-        return self._heads_of(named).where(self._tables.records.c.type == sa.bindparam("type"))
+        return self._heads_of(named).where(self._is_of_type())
 
     def _listed(self, name: str, select: Callable[[Any], sa.Select[Any]], listed: Sequence[str], **values: Any) -> Call:
         # One statement for each power of two: a shorter list repeats its last element.

@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks.goals import findings
 from benchmarks.page import page
 from benchmarks.plots import PLOTS, draw
+from benchmarks.report import PAGE, RESULTS, written
 from benchmarks.table import goals_table, number, shown, tables
 
 CELLS: dict[str, Any] = {
@@ -104,3 +105,8 @@ def test_plots_show_every_system(tmp_path: Path) -> None:
     drawn = (tmp_path / "append.svg").read_bytes()
     draw({"cells": cells}, tmp_path)
     assert (tmp_path / "append.svg").read_bytes() == drawn, "the same results are the same picture"
+
+
+def test_the_page_of_the_documentation_is_the_generated_one() -> None:
+    assert RESULTS.exists()
+    assert PAGE.read_text("utf-8") == written(), "run: python -m benchmarks report benchmarks/results/latest.json"

@@ -1,5 +1,6 @@
 """What every test of the project finds ready."""
 
+import signal
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,9 @@ LONG = timedelta(hours=1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Inherited from a shell that runs us in the background; the programs we start have to hear Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # a worker of xdist takes the run it belongs to from the environment
         engines.begin_run()
 

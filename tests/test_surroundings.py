@@ -16,9 +16,9 @@ def project() -> dict[str, Any]:
 
 
 def packages() -> list[str]:
-    """The packages at the top level, tests apart."""
+    """The packages at the top level, apart from what is only run in a checkout."""
     found = {file.parent.name for file in support.REPOSITORY.glob("*/__init__.py")}
-    return sorted(found - {"tests"})
+    return sorted(found - {"benchmarks", "tests"})
 
 
 @pytest.mark.parametrize("package", packages())
@@ -30,7 +30,7 @@ def test_every_package_is_shipped_typed_and_stands_on_a_floor(project: dict[str,
     assert package in tool["coverage"]["run"]["source"]
 
 
-@pytest.mark.parametrize("name", ["lock.txt", "base.txt"])
+@pytest.mark.parametrize("name", ["lock.txt", "base.txt", "bench.txt"])
 def test_the_lock_is_hashed_and_names_no_address(name: str) -> None:
     lines = (support.REPOSITORY / "requirements" / name).read_text(encoding="utf-8").splitlines()
     pinned = [place for place, line in enumerate(lines) if "==" in line and not line.startswith((" ", "#"))]

@@ -15,6 +15,7 @@ from unified_storage.errors import (
     StorageAlreadyExistsError,
     StorageConflictError,
     StorageNotFoundError,
+    StorageTimeoutError,
     StorageValidationError,
 )
 
@@ -242,3 +243,21 @@ async def test_one_that_is_withdrawn_while_it_waits_leaves_no_gap(storage: Any) 
     stored = [entry["seq"] for entry in await storage.read("events/s1")]
     assert stored == [1, *(seq for (seq,) in done)] == [*range(1, len(done) + 2)]
     assert len(done) <= 8
+
+
+async def test_verbs_whose_task_is_cancelled_at_the_moment_they_give_up_waiting_all_end(file: Path) -> None:
+    """The same moment for both: which of them comes first, and in which turn of the loop, differs from verb to verb."""
+
+    async with open_storage(f"sqlite:///{file}?statement_timeout=0.2") as opened:
+
+        async def append(n: int) -> None:
+            async with asyncio.timeout(0.2):
+                await opened.append("events/s1", [{"body": n}])
+
+        await opened.save(session(1))
+        async with opened.transaction(timeout=30):
+            tasks = [asyncio.create_task(append(n)) for n in range(50)]
+            ended, still = await asyncio.wait(tasks, timeout=5)
+        assert not still
+        assert {type(task.exception()) for task in ended} <= {TimeoutError, StorageTimeoutError}
+        assert await opened.log_info("events/s1") is None

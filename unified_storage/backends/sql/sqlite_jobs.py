@@ -88,9 +88,10 @@ class Job(Generic[T]):
 
     def _withdraw_late(self, most: float) -> None:
         if self.take():
-            error = StorageTimeoutError(f"the storage was busy for more than {most} s")
-            if not self._future.done():
-                self._future.set_exception(error)
+            # Noted as an outcome: a task that was cancelled in this very turn of the loop waits anew, and asks for it.
+            self.finish(None, StorageTimeoutError(f"the storage was busy for more than {most} s"))
+            self.deliver()
+            self.tell()
 
 
 def deliver(jobs: Sequence[Job[Any]]) -> None:

@@ -30,6 +30,7 @@ from unified_storage.arguments import check_version
 from unified_storage.errors import StorageConflictError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage, Record
 from unified_storage.record import merged
+from unified_storage.transactions import is_transaction
 from unified_storage.values import decode
 
 _RECOMPUTED = {"format", "added", "history"}
@@ -61,6 +62,8 @@ class Saving:
 
 async def create_session(storage: IUnifiedStorage, saving: Saving, zone: Zone) -> bool:
     """Save a session that is new and brings no history, which takes no transaction; False where there is more to do."""
+    if is_transaction(storage):
+        return False  # a conflict ends it, and only its own caller can begin it again
     split = saving.snapshot.split()
     if split.texts or saving.expected_version or await storage.exists(saving.stored_id, type=SESSION):
         return False

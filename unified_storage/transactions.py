@@ -142,6 +142,13 @@ class Transaction(Delegate):
         self._doom = self._doom or error
 
 
+def is_transaction(storage: IUnifiedStorage) -> bool:
+    """Whether *storage* is an open transaction, also where other delegates stand in front of it."""
+    while isinstance(storage, Delegate) and not isinstance(storage, Transaction):
+        storage = storage._inner
+    return isinstance(storage, Transaction)
+
+
 async def _refused() -> AsyncIterator[Findings]:
     raise StorageTransactionError("a store is not examined inside a transaction: use the storage")
     yield []  # what makes it a stream

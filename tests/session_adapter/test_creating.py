@@ -1,5 +1,7 @@
 """A new session is saved by itself, without a transaction, and one that others make at the same time is not lost."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -55,3 +57,22 @@ async def test_in_a_transaction_it_is_undone_with_it(storage: IUnifiedStorage) -
             await SessionStorageAdapter(tx).save_session("s1", {"settings": {"again": 1}})
             raise ZeroDivisionError
     assert not await SessionStorageAdapter(storage).session_exists("s1")
+
+
+@pytest.mark.parametrize("is_behind_another", [False, True], ids=["itself", "behind another"])
+async def test_made_by_several_transactions_at_once_it_is_saved_by_each_in_the_end(
+    storage: IUnifiedStorage, is_behind_another: bool
+) -> None:
+    front = Spy(storage) if is_behind_another else storage
+
+    def saving(session: str, n: int) -> Callable[[IUnifiedStorage], Awaitable[None]]:
+        async def save(tx: IUnifiedStorage) -> None:
+            await SessionStorageAdapter(tx).save_session(session, {"settings": {"n": n}})
+            await asyncio.sleep(0.01)
+
+        return save
+
+    for session in ("s1", "s2", "s3", "s4", "s5"):
+        await asyncio.gather(*(front.atomically(saving(session, n), attempts=50) for n in range(3)))
+        _, version = await SessionStorageAdapter(storage).get_session(session, with_version=True) or ({}, 0)
+        assert version == 3

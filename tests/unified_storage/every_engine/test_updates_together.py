@@ -1,6 +1,8 @@
 """Updates of one record that come together are written together on a server, and each ends by itself."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -8,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.places import Place, engines
+from unified_storage.backends.sql import records
 from unified_storage.clock import utc_now
-from unified_storage.errors import StorageConflictError, StorageValidationError
+from unified_storage.errors import StorageCapacityError, StorageConflictError, StorageValidationError
 
 pytestmark = pytest.mark.parametrize("engine", engines("postgresql", "mysql"))
 
@@ -128,3 +131,38 @@ async def test_a_held_record_is_waited_for_once_and_a_cancelled_one_does_not_wai
                     await task
     assert await asyncio.gather(*waiting[6:]) == [True] * 6
     assert await data(storage) == {"n": 0, "block": 1, **{f"t{n}": n for n in range(6, 12)}}
+
+
+async def test_one_that_the_server_refuses_spoils_no_other(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its packets are smaller than our largest record."""
+    inner = records.update_all
+
+    def refused(store: Any, id: str, kind: Any, changes: Any) -> Any:
+        yield from inner(store, id, kind, changes)
+        if any(change.is_wanted and "big" in change.updates["data"] for change in changes):
+            raise StorageCapacityError("too large a packet")
+
+    monkeypatch.setattr(records, "update_all", refused)
+    outcomes = await asyncio.gather(
+        *(update(storage, **{name: 1}) for name in ("first", "small", "big", "other")), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [bool, bool, StorageCapacityError, bool]
+    assert await data(storage) == {"n": 0, "first": 1, "small": 1, "other": 1}
+
+
+async def test_loops_that_are_over_are_forgotten(place: Place) -> None:
+    """A program that calls ``asyncio.run`` again and again keeps nothing of the runs before."""
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    storage = place.open()
+
+    async def work() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await storage.save({"id": "a", "type": "note", "data": {}})
+        await asyncio.gather(*(storage.append("log@note/a", [{"body": n}]) for n in range(4)))
+        await asyncio.gather(*(storage.update("a", {"data": {"n": n}}, type="note") for n in range(4)))
+
+    for _ in range(4):
+        await asyncio.to_thread(asyncio.run, work())
+    await asyncio.to_thread(asyncio.run, storage.close())
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1

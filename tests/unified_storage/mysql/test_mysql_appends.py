@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from asyncmy.errors import OperationalError
 
 from unified_storage import open_storage
 from unified_storage.backends.sql.mysql_connection import MySQLConnection
@@ -126,3 +127,23 @@ async def test_a_connection_lost_in_the_end_leaves_an_unknown_outcome_and_one_lo
     assert not failure.value.retryable
     assert broken == ["begin_with", "finish_with"]
     assert await storage.read(log(1)) == []
+
+
+@pytest.mark.parametrize("code", [1290, 1836])
+async def test_a_primary_that_takes_no_writes_any_more_is_asked_again(
+    storage: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It has said so, and done nothing: nobody is told of an unknown outcome."""
+    inner = MySQLConnection.finish_with
+    refused: list[int] = []
+
+    async def finish_with(self: MySQLConnection, *given: Any) -> Any:
+        if not refused:
+            refused.append(code)
+            self.terminate()
+            raise OperationalError(code, "running with the --read-only option")
+        return await inner(self, *given)
+
+    monkeypatch.setattr(MySQLConnection, "finish_with", finish_with)
+    assert await storage.append(log(0), [{"body": 1}]) == [1]
+    assert refused

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unified_storage.postgresql.statements import noted
 from unified_storage import DELETE, open_storage
+from unified_storage.backends.sql import records
 from unified_storage.clock import utc_now
 from unified_storage.errors import StorageConflictError, StorageValidationError
 
@@ -88,7 +89,7 @@ async def test_an_update_is_a_look_and_a_write(storage: Any, sent: list[str]) ->
 
 
 async def test_what_comes_between_the_look_and_the_write_of_an_update_is_kept(
-    storage: Any, monkeypatch: pytest.MonkeyPatch
+    storage: Any, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.save(note(data={"n": 0}))
     inner = storage._engine.read
@@ -96,8 +97,9 @@ async def test_what_comes_between_the_look_and_the_write_of_an_update_is_kept(
     async def read(*given: Any) -> Any:
         row = await inner(*given)
         monkeypatch.undo()
-        await storage.append("log@note/a", [{"body": 1}])
-        await storage.update("a", {"data": {"theirs": 1}})
+        async with open_storage(url, namespace=namespace) as other:  # our own updates would wait for this one
+            await other.append("log@note/a", [{"body": 1}])
+            await other.update("a", {"data": {"theirs": 1}})
         return row
 
     monkeypatch.setattr(storage._engine, "read", read)
@@ -126,3 +128,38 @@ async def test_the_key_of_a_path_that_the_store_itself_writes_is_left_to_the_ste
         await storage.update("a", {"data": {"n": 1}})
         assert "record" not in told
         assert [record["id"] for record in await storage.list({"type": "note", "version": 4})] == ["a"]
+
+
+@pytest.mark.parametrize("verb", ["append", "save", "update"])
+async def test_a_primary_that_takes_no_writes_any_more_is_asked_again(storage: Any, verb: str) -> None:
+    """It has said so, and done nothing: nobody is told of an unknown outcome."""
+    await storage.save(note())
+    verbs = {
+        "append": lambda: storage.append("log@note/a", [{"body": 1}]),
+        "save": lambda: storage.save(note(data={"n": 1})),
+        "update": lambda: storage.update("a", {"data": {"n": 1}}),
+    }
+    lease = await storage._engine._pool.lend(storage._engine._connected, 5)
+    await lease.connection.asyncpg.execute("SET default_transaction_read_only = on")
+    lease.give_back()
+    await verbs[verb]()
+    assert (await storage.load("a"))["version"] == 2
+
+
+@pytest.mark.parametrize("verb", ["save", "update"])
+async def test_a_thread_that_is_told_of_a_new_path_in_the_midst_of_another_s_verb_hides_no_record(
+    storage: Any, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    await storage.save(note())
+    async with open_storage(url, namespace=namespace, indexed={"note": ["data.p"]}) as other:
+        inner = records.written
+
+        def written(store: Any, *given: Any) -> Any:
+            columns = inner(store, *given)
+            if store is storage._store:
+                store.slots, store.generation = other._store.slots, other._store.generation  # type: ignore[attr-defined]
+            return columns
+
+        monkeypatch.setattr(records, "written", written)
+        await (storage.save(note(data={"p": 7})) if verb == "save" else storage.update("a", {"data": {"p": 7}}))
+        assert [record["id"] for record in await other.list({"type": "note", "data.p": 7})] == ["a"]

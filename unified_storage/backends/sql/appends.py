@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from unified_storage.backends.sql.loops import forget_closed_loops
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageError, StorageTimeoutError
 from unified_storage.logs import EntryDraft, LogName
@@ -160,6 +161,7 @@ class Appends:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
+            forget_closed_loops(self._lanes)
             lane = self._lanes[loop] = _Lane()
         return lane
 
@@ -279,6 +281,7 @@ class Appends:
                 _settle(members, verdict.before)
         for members in locked.values():
             _wait_behind_one(lane, members)
+        self._watch(lane)
 
 
 def _is_usual(asked: Append) -> bool:

@@ -67,6 +67,9 @@ class Driver(Protocol):
     def says_later(self, error: StorageError) -> bool:
         """Whether the server is there, but starts, stops or is full: connecting will do, only later."""
 
+    def takes_no_writes(self, error: StorageError) -> bool:
+        """Whether the server has answered that others take the writes now: it has done nothing."""
+
     async def facts(self, connection: Connection) -> dict[str, Any]:
         """What a health check shows of the server: its version and how it keeps what it acknowledged."""
 

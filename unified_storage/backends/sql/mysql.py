@@ -20,7 +20,7 @@ from unified_storage.backends.sql.driver import Connection
 from unified_storage.backends.sql.mysql_address import Place, places_and_login
 from unified_storage.backends.sql.mysql_appends import MySQLAppender
 from unified_storage.backends.sql.mysql_connection import MySQLConnection, Wire, drop, told
-from unified_storage.backends.sql.mysql_errors import LATER, translated_error
+from unified_storage.backends.sql.mysql_errors import LATER, NO_WRITES, translated_error
 from unified_storage.backends.sql.mysql_settings import (
     SHOW_FACTS,
     SHOW_GALERA,
@@ -158,6 +158,9 @@ class MySQLDriver:
 
     def says_later(self, error: StorageError) -> bool:
         return error.details.get("code") in LATER
+
+    def takes_no_writes(self, error: StorageError) -> bool:
+        return error.details.get("code") in NO_WRITES
 
     async def facts(self, connection: Connection) -> dict[str, Any]:
         variables = by_name(await connection.run(Call(SHOW_FACTS)))

@@ -20,6 +20,8 @@ from unified_storage.errors import (
 
 LATER = (1040, 1047, 1053, 1203, 1226)
 """The server is there, but has too many connections, is not ready, or stops."""
+NO_WRITES = (1290, 1836)
+"""The server is a primary no longer."""
 _NUMBERS: dict[type[StorageError], tuple[int, ...]] = {
     # lock wait, deadlock, NOWAIT, row changed, duplicate (somebody inserted first), table altered since the snapshot,
     # statement to be prepared anew, certification of a replication group
@@ -30,7 +32,7 @@ _NUMBERS: dict[type[StorageError], tuple[int, ...]] = {
     # unknown database, variable, value of a variable; no such way to log in
     StorageConfigurationError: (1049, 1193, 1231, 1251, 2059),
     # full, not ready (Galera), shut down, host blocked, killed, idle for too long, lost, and a primary no longer
-    StorageConnectionError: (*LATER, 1042, 1043, 1129, 1927, 3169, 4031, *range(1156, 1162), 1290, 1836),
+    StorageConnectionError: (*LATER, 1042, 1043, 1129, 1927, 3169, 4031, *range(1156, 1162), *NO_WRITES),
     # disk or table full, packet, value or row too large, memory, prepared statements
     StorageCapacityError: (1021, 1037, 1038, 1041, 1114, 1118, 1153, 1406, 1461),
     StorageIntegrityError: (1034, 1035, 1194, 1195, 1712, 1817, 1877, 1932),

@@ -15,7 +15,12 @@ import unified_storage.portal  # noqa: F401  # its fork hooks have to be registe
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.driver import Connection
 from unified_storage.backends.sql.postgresql_appends import PostgreSQLAppender
-from unified_storage.backends.sql.postgresql_connection import LATER, PostgreSQLConnection, translated_error
+from unified_storage.backends.sql.postgresql_connection import (
+    LATER,
+    NO_WRITES,
+    PostgreSQLConnection,
+    translated_error,
+)
 from unified_storage.backends.sql.postgresql_records import PostgreSQLRecords
 from unified_storage.backends.sql.server_engine import ServerEngine
 from unified_storage.backends.sql.statements import Call
@@ -226,6 +231,9 @@ class PostgreSQLDriver:
 
     def says_later(self, error: StorageError) -> bool:
         return error.details.get("sqlstate") in LATER
+
+    def takes_no_writes(self, error: StorageError) -> bool:
+        return error.details.get("sqlstate") == NO_WRITES
 
     async def facts(self, connection: Connection) -> dict[str, Any]:
         rows = await connection.run(Call(_FACTS))

@@ -38,7 +38,9 @@ _MOST_MILLISECONDS = 2**31 - 1
 _TIME_FOR_GOODBYE = 2.0
 
 _CONFLICTS = ("40001", "40P01", "55P03", "23505")  # the last: another writer inserted it a moment ago
-_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "25006", "40003")
+NO_WRITES = "25006"
+"""The server is a primary no longer."""
+_LOST = ("08", "57P01", "57P02", "57P03", "57P05", NO_WRITES, "40003")
 _NOT_PREPARED = ("26000", "42P05")
 """Another server process than the one that prepared the statement: a pooler hands them out by the transaction."""
 LATER = ("57P01", "57P02", "57P03", "53300")

@@ -88,13 +88,13 @@ class PostgreSQLRecords:
         self._timeout = timeout
 
     async def save(self, store: Store, draft: Draft, expected_version: int | None) -> bool:
+        now, generation = store.now(), store.generation  # before its paths: another thread may be told of new ones
         if expected_version not in (None, 0) or _has_managed_path(store, draft.type):
             return False
-        now = store.now()
         columns = records.written(store, draft, saved_stamps(draft, None, now))
         extra = {
             "data": draft.data_text,
-            "generation": store.generation,
+            "generation": generation,
             "may_replace": expected_version is None,
             "now": now,
         }
@@ -109,6 +109,7 @@ class PostgreSQLRecords:
         if found is None:
             return False
         head, row = found
+        generation = store.generation  # as above
         if row[-1] is None or expected_version not in (None, head.version) or _has_managed_path(store, head.type):
             return False
         changed = checked_record(updated_record(records.shown(row[1:-1], row[-1]), updates))
@@ -116,7 +117,7 @@ class PostgreSQLRecords:
         columns = {name: value for name, value in columns.items() if name not in ("id", "type", "created_at")}
         extra = {
             "data": changed.data_text,
-            "generation": store.generation,
+            "generation": generation,
             "row": head.n,
             "seen_version": head.version,
             "seen_at": head.updated_at,

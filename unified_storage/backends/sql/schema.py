@@ -188,7 +188,8 @@ def refreshed(store: Store, dialect: Dialect) -> Steps[None]:
     slots = _slots(rows)
     if _columns(slots) != store.statements.slots:
         store.statements = statements_of(store.statements.prefix, _columns(slots), dialect)
-    store.slots, store.generation = slots, generation
+    store.slots = slots
+    store.generation = generation  # last: whoever has read it before finds paths that are as new, or newer
 
 
 def unfilled(store: Store) -> dict[str, list[Path]]:

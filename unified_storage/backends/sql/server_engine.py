@@ -260,6 +260,8 @@ class ServerEngine:
                 with self.translated():
                     await connection.commit()
         except (StorageConnectionError, TimeoutError) as error:
+            if isinstance(error, StorageError) and self._driver.takes_no_writes(error):
+                raise
             raise _unknown(error) from error
 
     async def _connected(self) -> Connection:
@@ -282,11 +284,10 @@ class ServerEngine:
         self._was_connected = True
         return connection
 
-    def is_lost(self, error: Exception) -> bool:
-        """Whether *error*, ours or the driver's, means that the connection was lost."""
-        return isinstance(error, StorageConnectionError) or isinstance(
-            self._driver.translated(error), StorageConnectionError
-        )
+    def leaves_unknown(self, error: Exception) -> bool:
+        """Whether after *error*, ours or the driver's, nobody knows what was done: the connection was lost."""
+        ours = error if isinstance(error, StorageError) else self._driver.translated(error)
+        return isinstance(ours, StorageConnectionError) and not self._driver.takes_no_writes(ours)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -369,7 +370,7 @@ class _Finish:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, asyncio.CancelledError) and self._limit.expired():
             raise _unknown(TimeoutError()) from error
-        if isinstance(error, Exception) and self._engine.is_lost(error):
+        if isinstance(error, Exception) and self._engine.leaves_unknown(error):
             raise _unknown(error) from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unified_storage.backends.sql.loops import forget_closed_loops
 from unified_storage.errors import StorageError, StorageTimeoutError
 from unified_storage.transactions import to_the_end
 
@@ -74,7 +75,10 @@ class Updates:
         A cancelled caller's change is wholly done, or not and never to be.
         """
         loop = asyncio.get_running_loop()
-        queues = self._by_loop.setdefault(loop, {})
+        queues = self._by_loop.get(loop)
+        if queues is None:
+            forget_closed_loops(self._by_loop)
+            queues = self._by_loop[loop] = {}
         if key not in queues:
             queue = queues[key] = _Queue()
             try:
@@ -102,7 +106,7 @@ class Updates:
 
     async def _fly(self, queues: _Queues, key: Key, queue: _Queue, together: Together, taken: list[Change]) -> None:
         try:
-            await together(taken)
+            await _written(together, taken)
             for change in taken:
                 change.settle()
             queue.waiting.extendleft(change for change in reversed(taken) if change.is_wanted)
@@ -118,6 +122,28 @@ class Updates:
         finally:
             # A turn later: those whose updates are done may be about to make another.
             asyncio.get_running_loop().call_soon(self._go_on, queues, key, queue, together)
+
+
+async def _written(together: Together, taken: Sequence[Change]) -> None:
+    """Write them together; and each by itself, where the server refuses one of them and with it all."""
+    try:
+        await together(taken)
+    except StorageError as error:
+        if error.retryable or "outcome" in error.details or len(taken) == 1:
+            raise
+        for change in taken:
+            change.verdict = None
+            if change.is_wanted:
+                await _written_alone(together, change)
+
+
+async def _written_alone(together: Together, change: Change) -> None:
+    try:
+        await together([change])
+    except StorageError as error:
+        change.verdict = error
+    # at once, since whoever is cancelled later must find it as it is told
+    change.settle()
 
 
 def _taken(queue: _Queue) -> list[Change]:

@@ -8,6 +8,7 @@ import pytest
 from tests.places import SQL, Place, engines, place_on
 from tests.unified_storage.planting import planter_at
 from unified_storage import IUnifiedStorage, StorageIntegrityError, StorageTransactionError
+from unified_storage.interface import Records
 
 pytestmark = pytest.mark.parametrize("engine", engines(*SQL))
 
@@ -62,6 +63,39 @@ async def test_a_lost_document_is_no_absence(storage: IUnifiedStorage, type: str
     assert await storage.exists("lost")
     assert await storage.load("nobody", type=type) is None
     assert not await storage.update("nobody", {}, type=type)
+
+
+async def stream_list(storage: IUnifiedStorage) -> Records:
+    return [record async for batch in storage.stream_list() for record in batch]
+
+
+LISTS: dict[str, Callable[[IUnifiedStorage], Awaitable[object]]] = {
+    "list": lambda storage: storage.list(),
+    "list of a type": lambda storage: storage.list({"type": "note"}),
+    "list by ids": lambda storage: storage.list({"type": "note", "id": {"$in": ["a", "lost"]}}),
+    "list by data, without it": lambda storage: storage.list({"data.n": 1}, with_data=False),
+    "stream_list": stream_list,
+    "page": lambda storage: storage.page({"type": "note"}),
+    "page of all types": lambda storage: storage.page({}, order_by="id"),
+    "page by data": lambda storage: storage.page({"type": "note", "data.n": 1}, with_data=False),
+    "count by data": lambda storage: storage.count({"data.n": 1}),
+}
+
+
+@pytest.mark.parametrize("verb", LISTS)
+async def test_a_list_that_needs_a_lost_document_says_so(storage: IUnifiedStorage, verb: str) -> None:
+    with pytest.raises(StorageIntegrityError, match="its document is not there") as listing:
+        await LISTS[verb](storage)
+    assert listing.value.details == {"id": "lost", "type": "note"}
+
+
+async def test_a_list_without_data_shows_a_record_that_lost_its_document(storage: IUnifiedStorage) -> None:
+    ids = ["a", "lost", "z"]
+    assert [record["id"] for record in await storage.list(with_data=False)] == ids
+    assert [record["id"] for record in await storage.list({"metadata.n": 1}, with_data=False)] == ids
+    page = await storage.page({"type": "note"}, order_by="id", with_data=False)
+    assert [record["id"] for record in page.items] == ids
+    assert await storage.count() == 3
 
 
 async def test_an_update_of_a_record_that_lost_its_document_dooms_its_transaction(storage: IUnifiedStorage) -> None:

@@ -99,6 +99,8 @@ def _visible(condition: Condition) -> Clause:
 
 def _found(store: Store, row: Row, selected: Selection, with_data: bool) -> Record | None:
     """The record of a row, or None when it does not match after all."""
+    if row[-1] is None and (with_data or selected.looks_into_data):
+        raise records.without_document(row[0], row[1])
     record = records.shown(row[:-1], row[-1])
     if not selected.clause.exact and not matches(selected.condition, record):
         return None
@@ -125,7 +127,7 @@ def _select(
     source = f"{prefix}records AS r{hint}"
     data = "NULL"
     if with_data or selected.looks_into_data:
-        source, data = f"{source} JOIN {prefix}documents AS d ON d.n = r.n", "d.data"
+        source, data = f"{source} LEFT JOIN {prefix}documents AS d ON d.n = r.n", "d.data"
     beginning = f"SELECT {store.statements.shown_of_r}, {data} FROM {source} WHERE"
     wheres = [all_of([selected.clause, place]) for place in places] or [selected.clause]
     texts = [f"{beginning} {where.text} ORDER BY {order} LIMIT ?" for where in wheres]

@@ -80,6 +80,11 @@ def _unreadable(id: str, type_name: str, why: str) -> StorageIntegrityError:
     )
 
 
+def without_document(id: str, type_name: str) -> StorageIntegrityError:
+    """The error for a record whose document is not there."""
+    return _unreadable(id, type_name, "its document is not there")
+
+
 def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
     """The head of one record, living or expired, for a change of it: locked where writers meet at rows."""
     rows = yield store.statements.head(id=id, type=type_name)
@@ -209,7 +214,7 @@ def _held_whole(locking: Statement, looking: Statement, **names: str) -> Steps[l
 
 def _shown_whole(row: Row) -> Record:
     if row[-1] is None:
-        raise _unreadable(row[1], row[2], "its document is not there")
+        raise without_document(row[1], row[2])
     return shown(row[1:-1], row[-1])
 
 

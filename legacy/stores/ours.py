@@ -148,13 +148,18 @@ class OurStorage:
             heads = await self.storage.list({"id": key[0], "type": key[1]}, with_data=False)
             if not heads:
                 return None
-            if heads[0]["version"] == record["version"]:
+            if _state(heads[0]) == _state(record):
                 content = whole_content(record, logs)
                 return Parcel(record, logs, content, content, True, size=_size(record, logs))
             record = await self.storage.load(key[0], type=key[1]) or record
         raise StorageConflictError(
             f"{key[1]} {key[0]!r} changes too often to be copied; stop its writers and run again"
         )
+
+
+def _state(head: Record) -> tuple[Any, ...]:
+    # The version alone would not tell: a record that was deleted and made again begins to count anew.
+    return head["version"], head["created_at"], head["updated_at"]
 
 
 def _size(record: Record, logs: list[Log]) -> int:

@@ -298,23 +298,27 @@ async def test_what_cannot_be_read_back_in_the_target_costs_itself_and_not_the_o
 class _Meddling:
     """Reads logs for a source while somebody else changes the record ``a`` just before, *times* over."""
 
-    def __init__(self, storage: IUnifiedStorage, times: int) -> None:
+    def __init__(self, storage: IUnifiedStorage, times: int, *, anew: bool = False) -> None:
         self._storage = storage
         self._left = times
+        self._anew = anew
 
     async def read_logs(self, storage: IUnifiedStorage, ids: list[str]) -> list[Any]:
         if self._left:
             self._left -= 1
+            if self._anew:
+                await self._storage.delete("a", type="session")
             await self._storage.save({"id": "a", "type": "session", "data": {"left": self._left}})
             await self._storage.append("history/a", [{"body": self._left}])
         return await read_logs(storage, ids)
 
 
-async def _meddled(monkeypatch: pytest.MonkeyPatch, times: int) -> list[tuple[Any, list[Any]]]:
-    """The record ``a`` and its history as a source gives them while they are changed *times* over."""
+async def _meddled(monkeypatch: pytest.MonkeyPatch, times: int, *, anew: bool = False) -> list[tuple[Any, list[Any]]]:
+    """The record ``a`` and its history as a source gives them while they are changed, or made anew, *times* over."""
     async with open_storage("memory://") as storage:
         await storage.save({"id": "a", "type": "session", "data": {"left": times}})
-        monkeypatch.setattr(ours, "read_logs", _Meddling(storage, times).read_logs)
+        await storage.append("history/a", [{"body": times}])
+        monkeypatch.setattr(ours, "read_logs", _Meddling(storage, times, anew=anew).read_logs)
         source = ours.OurStorage(storage, "")
         await source.survey()
         found = [one async for batch in source.batches() for one in batch]
@@ -329,7 +333,14 @@ async def _meddled(monkeypatch: pytest.MonkeyPatch, times: int) -> list[tuple[An
 async def test_a_record_that_changes_while_it_is_read_comes_as_it_was_at_one_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert await _meddled(monkeypatch, 2) == [({"left": 0}, [1, 0])]
+    assert await _meddled(monkeypatch, 2) == [({"left": 0}, [2, 1, 0])]
+
+
+async def test_a_record_that_is_made_anew_while_it_is_read_comes_with_its_own_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its version is again what it was before."""
+    assert await _meddled(monkeypatch, 1, anew=True) == [({"left": 0}, [0])]
 
 
 async def test_a_record_that_changes_all_the_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

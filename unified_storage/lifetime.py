@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from unified_storage.errors import StorageClosedError
-from unified_storage.transactions import Holders
+from unified_storage.transactions import Holders, to_the_end
 from unified_storage.turns import Turns
 
 Begin = Callable[[], Awaitable[None]]
@@ -73,4 +73,4 @@ class Lifetime:
         self.holders.check()
         if not self._is_closed:
             self._is_closed = True
-            await self._end()
+            await to_the_end(self._end())  # nobody could close it a second time

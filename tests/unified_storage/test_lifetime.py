@@ -1,10 +1,12 @@
 """The lifetime of a storage: opened once by whoever comes first, also where opening fails, and closed once."""
 
 import asyncio
+import threading
+from pathlib import Path
 
 import pytest
 
-from unified_storage import StorageClosedError, StorageTransactionError
+from unified_storage import StorageClosedError, StorageTransactionError, open_storage
 from unified_storage.errors import StorageConnectionError
 from unified_storage.lifetime import Lifetime
 
@@ -28,6 +30,7 @@ class Place:
         self.done.append("let go")
 
     async def end(self) -> None:
+        await asyncio.sleep(0.01)
         self.done.append("end")
 
     async def ready(self) -> None:
@@ -85,3 +88,32 @@ async def test_a_task_that_holds_a_transaction_neither_uses_nor_closes_it() -> N
     place.lifetime.holders.leave(task)
     await place.lifetime.close()
     assert place.done == ["begin", "end"]
+
+
+async def test_a_close_that_is_cancelled_ends_before_the_cancellation_goes_on() -> None:
+    place = Place()
+    await place.ready()
+    closing = asyncio.create_task(place.lifetime.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await place.lifetime.close()
+    assert place.done == ["begin", "end"]
+
+
+async def test_a_file_whose_close_was_cancelled_is_let_go(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/records.db")
+    before = threading.active_count()
+    async with storage.transaction() as tx:  # what the close waits for
+        await tx.save({"id": "a", "type": "note", "data": {}})
+        assert threading.active_count() > before
+        closing = asyncio.create_task(storage.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert threading.active_count() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["records.db"]

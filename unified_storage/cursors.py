@@ -74,14 +74,22 @@ def _cursor(place: bytes) -> Cursor:
     try:
         match json.loads(place):
             case [{"hex": str(key)}, str(id), str(type)]:
-                return Cursor(bytes.fromhex(key), id, type)
+                return Cursor(bytes.fromhex(key), _text(id), _text(type))
             case [str(key), str(id), str(type)]:
-                return Cursor(key, id, type)
+                return Cursor(_text(key), _text(id), _text(type))
             case [int(key), str(id), str(type)] if key in _WHOLE:
-                return Cursor(key, id, type)
+                return Cursor(key, _text(id), _text(type))
     except (ValueError, RecursionError) as error:
         raise StorageValidationError("the cursor is damaged") from error
     raise StorageValidationError("the cursor is damaged")
+
+
+def _text(text: str) -> str:
+    """*text* as a database takes it; ``ValueError`` for a lone surrogate or a NUL."""
+    text.encode()
+    if "\0" in text:
+        raise ValueError("a text with a NUL")
+    return text
 
 
 def _seal(place: bytes, order: str, condition: Condition) -> bytes:

@@ -252,7 +252,7 @@ def test_a_cursor_is_read_back_whole(stored: dict[str, Any], order: Order, given
     assert text.replace("-", "").replace("_", "").isalnum()
 
 
-CURSOR = Cursor(5, "r\ud800", "note")
+CURSOR = Cursor(5, "r\u20ac", "note")
 BY_TIME = Order(("updated_at",), descending=True)
 
 
@@ -329,10 +329,28 @@ def test_a_forged_place_of_another_type_is_refused(key: Any) -> None:
         read_cursor(text, BY_TIME, EVERYTHING)
 
 
+@pytest.mark.parametrize(
+    ("order", "forged"),
+    [
+        ("-updated_at", Cursor(5, "r\ud800", "note")),
+        ("-updated_at", Cursor(5, "r\0", "note")),
+        ("-updated_at", Cursor(5, "r", "note\ud800")),
+        ("-updated_at", Cursor(5, "r", "no\0te")),
+        ("id", Cursor("r\ud800", "r", "note")),
+        ("id", Cursor("r\0", "r", "note")),
+    ],
+)
+def test_a_forged_place_that_no_record_can_have_is_refused(order: str, forged: Cursor) -> None:
+    parsed = parse_order(order, INDEXED)
+    text = write_cursor(forged, parsed, EVERYTHING)
+    with pytest.raises(StorageValidationError, match="the cursor is damaged"):
+        read_cursor(text, parsed, EVERYTHING)
+
+
 def test_a_cursor_is_understood_by_another_process() -> None:
     program = (
         "from unified_storage.ordering import *; from unified_storage.filters import parse_filters\n"
-        "print(write_cursor(Cursor(5, 'r\\ud800', 'note'), Order(('updated_at',), True),"
+        "print(write_cursor(Cursor(5, 'r\\u20ac', 'note'), Order(('updated_at',), True),"
         " parse_filters({'type': {'$in': {'a', 'b', 'c'}}, 'data.x': b'1'})))"
     )
     condition = parse_filters({"data.x": b"1", "type": {"$in": ["c", "b", "a"]}})

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from unified_storage import open_storage
+from unified_storage.backends.sql import sqlite_groups
 from unified_storage.errors import (
     StorageAlreadyExistsError,
     StorageConflictError,
+    StorageConnectionError,
     StorageNotFoundError,
     StorageTimeoutError,
     StorageValidationError,
@@ -261,3 +263,19 @@ async def test_verbs_whose_task_is_cancelled_at_the_moment_they_give_up_waiting_
         assert not still
         assert {type(task.exception()) for task in ended} <= {TimeoutError, StorageTimeoutError}
         assert await opened.log_info("events/s1") is None
+
+
+async def test_a_failure_of_all_is_told_to_each_as_its_own(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever raises an error adds to it: the place, and what was being dealt with."""
+    connection = storage._engine._file._writer._connection
+
+    def refused(jobs: list[Any]) -> Any:
+        connection.rollback()  # as SQLite does by itself where a file can be written no more
+        raise StorageConnectionError("the disk is gone")
+
+    monkeypatch.setattr(sqlite_groups, "append_together", refused)
+    async with waiting(storage, *(storage.append(f"events/s{n}", [{"body": n}]) for n in range(4))) as outcomes:
+        pass
+    assert [str(outcome) for outcome in outcomes] == ["the disk is gone"] * 4
+    assert len({id(outcome) for outcome in outcomes}) == 4
+    assert all(outcome.__cause__ is None for outcome in outcomes)

@@ -42,7 +42,9 @@ def _append_all(connection: SQLiteConnection, jobs: Iterable[Any]) -> None:
         try:
             outcomes = connection.run(lambda: append_together(members))  # noqa: B023 (run at once)
         except Exception as error:
-            raise _half_done(connection, error) from error  # whose fault it is shows when each is run apart
+            if not connection.in_transaction:
+                raise  # it took all the others with it
+            raise HalfDoneError from error  # whose fault it is shows when each is run apart
         for job, outcome in zip(members, outcomes, strict=True):
             _finish(job, outcome)
 
@@ -59,14 +61,11 @@ def _run_unless_half_done(connection: SQLiteConnection, job: Job[Any]) -> None:
     try:
         job.finish(connection.run(job.steps), None)
     except Exception as error:
-        if connection.changes != before or not connection.in_transaction:
-            raise _half_done(connection, error) from error
+        if not connection.in_transaction:
+            raise  # it took all the others with it
+        if connection.changes != before:
+            raise HalfDoneError from error
         job.finish(None, error)
-
-
-def _half_done(connection: SQLiteConnection, error: Exception) -> Exception:
-    """What the group is told: to run again with savepoints, unless *error* has taken everything with it."""
-    return HalfDoneError() if connection.in_transaction else error
 
 
 def run_apart(connection: SQLiteConnection, jobs: list[Job[Any]]) -> None:

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from copy import copy
 from typing import Any, TypeVar
 
 from unified_storage.backends.sql.engine import StepsOf
@@ -238,7 +239,8 @@ class Writer(ConnectionThread):
                 self._commit_alone(job)
         else:
             for job in jobs:
-                job.finish(None, error)
+                # each its own: whoever raises one adds to it
+                job.finish(None, copy(error) if isinstance(error, StorageError) else error)
 
     def _commit(self, jobs: list[Job[Any]], *, apart: bool = False) -> None:
         connection = self.connection()

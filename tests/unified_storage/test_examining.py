@@ -5,12 +5,11 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.places import ON_DISK, SQL, Place, engines, place_on
+from tests.places import ON_DISK, SQL, Place, engines
 from tests.unified_storage.planting import Planter, planter_at
 from unified_storage import (
     Finding,
@@ -27,12 +26,6 @@ ON_SQL = pytest.mark.parametrize("engine", engines(*SQL))
 INDEXED = {"note": ["data.tag", "metadata.n", "updated_at"], "thread": ["data.n"]}
 NOBODY = 900_000_000
 """The number of no row."""
-
-
-@pytest.fixture
-async def place(engine: str, tmp_path: Path) -> AsyncIterator[Place]:
-    async with place_on(engine, tmp_path) as found:
-        yield found
 
 
 @pytest.fixture

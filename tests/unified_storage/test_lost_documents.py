@@ -1,22 +1,15 @@
 """Records whose document row is gone: that is damage and told as such, and a save puts a document there again."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
-from tests.places import SQL, Place, engines, place_on
+from tests.places import SQL, Place, engines
 from tests.unified_storage.planting import planter_at
 from unified_storage import IUnifiedStorage, StorageIntegrityError, StorageTransactionError
 from unified_storage.interface import Records
 
 pytestmark = pytest.mark.parametrize("engine", engines(*SQL))
-
-
-@pytest.fixture
-async def place(engine: str, tmp_path: Path) -> AsyncIterator[Place]:
-    async with place_on(engine, tmp_path) as found:
-        yield found
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.engines import redis_client
-from tests.places import Place, engines, place_on
+from tests.places import Place, engines
 from tests.unified_storage.redis.whole import assert_whole, stored
 from unified_storage import Finding, IUnifiedStorage
 from unified_storage.backends.redis import damage, examining
@@ -26,12 +25,6 @@ EXPIRES = datetime(2100, 1, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "_TIME_TO_FILL", 0.05)
-
-
-@pytest.fixture
-async def place(engine: str, tmp_path: Path) -> AsyncIterator[Place]:
-    async with place_on(engine, tmp_path) as found:
-        yield found
 
 
 @pytest.fixture

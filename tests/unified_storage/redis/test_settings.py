@@ -1,11 +1,10 @@
 """From a Redis URL to how its servers are reached."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from tests.engines import private_server, redis_client
+from tests.engines import private_server
 from tests.servers import Server
 from tests.unified_storage.redis.clients import COUNT, client_of, client_on
 from unified_storage import StorageConfigurationError, StoragePermissionError, open_storage
@@ -117,18 +116,6 @@ def test_what_the_driver_itself_refuses_is_refused_at_once() -> None:
 def test_no_password_is_shown() -> None:
     found = settings("rediss://:hunter2@h", ssl_password="hunter2")
     assert "hunter2" not in repr(found)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with private_server("redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(server: Server) -> AsyncIterator[Any]:
-    async with redis_client(server.url) as raw:
-        yield raw
 
 
 async def test_user_password_database_and_name_reach_the_server(server: Server, raw: Any) -> None:

@@ -1,13 +1,13 @@
 """What cannot be finished is not begun: damage in the middle, a server that is full. And answers that are lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.engines import fresh_namespace, private_server, redis_client
+from tests.engines import fresh_namespace
 from tests.servers import Server
 from tests.unified_storage.redis.clients import Proxy
 from tests.unified_storage.redis.whole import assert_whole
@@ -19,18 +19,6 @@ from unified_storage.testing.drafts import bodies, body, ids, note, save_all, se
 
 pytestmark = pytest.mark.servers
 Verb = Callable[[Any], Awaitable[object]]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with private_server("redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(server: Server) -> AsyncIterator[Any]:
-    async with redis_client(server.url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 STATUSES = frozenset({"active", "inactive", "completed", "failed", "unknown"})
 
@@ -81,3 +90,79 @@ class Event(Model):
     usage: dict[str, Any] | None = None
     status: str | None = None
     state_delta: dict[str, Any] = Field(default_factory=dict)
+
+
+class WatchedRun(Model):
+    """What a summary knows of one run that it covers, so that what is added to the run later is noticed.
+
+    Attributes:
+        run_id: the run's; None for messages that belong to none.
+        seq: of the log's entry that holds it whole; None where it stood as single messages, or in no log.
+        messages: how many of its messages are covered.
+        digest: of their texts.
+        tokens: that it had used by then.
+    """
+
+    run_id: str | None = None
+    seq: int | None = None
+    messages: int = 0
+    digest: str = ""
+    tokens: int = 0
+
+
+class SummaryBoundary(Model):
+    """How far a summary reaches: what is behind it, no model has seen.
+
+    Attributes:
+        seq: the number of the last entry of the history that is covered; None for a summary of runs in memory.
+        run_id: the last run covered; None where the last messages belong to none.
+        watched: the newest runs covered, oldest first.
+    """
+
+    seq: int | None = None
+    run_id: str | None = None
+    watched: list[WatchedRun] = Field(default_factory=list)
+
+
+class SessionSummary(Model):
+    """What was said in a session, in short. Empty optional fields are left out of the JSON form.
+
+    Attributes:
+        run_count, total_tokens: of the runs that it covers.
+        created_at: when it was written.
+        source: ``model``, or ``fallback`` where a model failed; None for one that was handed in.
+        boundary: how far it reaches, where that is known.
+        base: of a fallback: the last content that was none. The boundary is that one's.
+        error: why the model's answer is missing, or missing in part.
+    """
+
+    content: str
+    run_count: int = 0
+    total_tokens: int = 0
+    created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    source: str | None = None
+    boundary: SummaryBoundary | None = None
+    base: str | None = None
+    error: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        optional = ("source", "boundary", "base", "error")
+        return {name: value for name, value in written.items() if value is not None or name not in optional}
+
+
+class SessionMetrics(Model):
+    """How the runs of a session went; ``avg_response_time`` is seconds in the JSON form."""
+
+    model_config = ConfigDict(ser_json_timedelta="float")
+
+    total_runs: int = Field(default=0, ge=0)
+    total_tokens: int = Field(default=0, ge=0)
+    avg_response_time: timedelta = Field(default=timedelta(), ge=timedelta())
+    success_rate: float = Field(default=0.0, ge=0, le=1)
+
+
+def mapping_of(thing: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:
+    """A run or an event as a mapping, whether it came as one or as a model."""
+    return thing.model_dump(warnings=False) if isinstance(thing, BaseModel) else thing

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
+from pydantic import BaseModel
+
 from session_adapter.formats.places import Document, Path, is_mapping, value_at
+from session_adapter.models import mapping_of
 
 _TOTAL = ("total_tokens", "total_token_count", "totalTokens", "totalTokenCount")
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokens", "inputTokens", "promptTokenCount")
@@ -33,9 +36,9 @@ _PLACES: tuple[Path, ...] = (
 )
 
 
-def tokens_used(runs: Iterable[Document]) -> int:
+def tokens_used(runs: Iterable[Document | BaseModel]) -> int:
     """The tokens of all *runs* together; a run listed beside the one that holds it (``parent_run_id``) counts once."""
-    listed = list(runs)
+    listed = [mapping_of(run) for run in runs]
     held = {run_id for run in listed for run_id in _held_ids(run)}
     return sum(tokens_of(run) for run in listed if run.get("parent_run_id") is None or run.get("run_id") not in held)
 
@@ -46,13 +49,13 @@ def tokens_of(run: Document) -> int:
     What the run says of itself is believed: its total where that is above 0, else prompt and completion together. One
     that says nothing used what the runs of its steps did, else what its messages did.
     """
-    own = _told(run) or sum(map(tokens_of, _objects(run, "step_executor_runs"))) or _of_messages(run)
-    return own + sum(map(tokens_of, _objects(run, "member_responses")))
+    own = _told(run) or sum(map(tokens_of, objects_in(run, "step_executor_runs"))) or _of_messages(run)
+    return own + sum(map(tokens_of, objects_in(run, "member_responses")))
 
 
 def _of_messages(run: Document) -> int:
     # A message taken over from an earlier run was paid for there.
-    return sum(_told(message) for message in _objects(run, "messages") if not message.get("from_history"))
+    return sum(_told(message) for message in objects_in(run, "messages") if not message.get("from_history"))
 
 
 def _told(thing: Document) -> int:
@@ -90,12 +93,13 @@ def _count(value: Any) -> int:
 
 def _held_ids(run: Document) -> Iterator[object]:
     for name in ("step_executor_runs", "member_responses"):
-        for inner in _objects(run, name):
+        for inner in objects_in(run, name):
             if isinstance(inner.get("run_id"), str):
                 yield inner["run_id"]
             yield from _held_ids(inner)
 
 
-def _objects(run: Document, name: str) -> Iterator[Mapping[str, Any]]:
+def objects_in(run: Document, name: str) -> Iterator[Mapping[str, Any]]:
+    """The objects in the list *name* of a run; none where there is no such list."""
     listed = run.get(name)
     return (item for item in listed if is_mapping(item)) if isinstance(listed, list) else iter(())

@@ -186,9 +186,9 @@ class Events:
         entries: Entries = []
         async for chunk in self._forward(log, limit, after, before, since):
             entries += chunk
-            if limit is not None and len(shown := self._shown(entries)) >= limit:
+            if limit is not None and len(shown := self.shown(entries)) >= limit:
                 return shown[:limit]
-        return self._shown(entries)
+        return self.shown(entries)
 
     async def _forward(
         self, log: str, limit: int | None, after: int, before: int | None, since: datetime | None
@@ -213,7 +213,7 @@ class Events:
                 history_of(stored_id), after=after, before=before, since=since, last=wanted
             )
             entries = chunk + entries
-            shown = self._shown(entries)[-last:]
+            shown = self.shown(entries)[-last:]
             if len(chunk) < wanted:
                 return shown
             if len(shown) == last and not await self._may_repeat(stored_id, shown, entries):
@@ -235,7 +235,8 @@ class Events:
         heads = await session_records(self._storage, [stored_id], with_data=False)
         return any(own_fields(head).get(WHOLE_RUNS) for head in heads)
 
-    def _shown(self, entries: Entries) -> list[Event]:
+    def shown(self, entries: Entries) -> list[Event]:
+        """The events that *entries*, of one log and in its order, show together."""
         groups = [(entry, flat_events(entry, self._zone)) for entry in entries]
         runs = [(run_id_of(entry), events) for entry, events in groups if is_run(entry["body"])]
         if not runs:
@@ -266,7 +267,7 @@ class Events:
 
     async def _pop_behind(self, tx: IUnifiedStorage, head: Record, entries: Entries) -> Event | None:
         """The newest event where entries that show none may stand after it, or its own message once more."""
-        shown = self._shown(entries)
+        shown = self.shown(entries)
         if not shown:
             return None
         event = shown[-1]

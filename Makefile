@@ -79,7 +79,7 @@ lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer ver
 		--output-file requirements/bench.txt
 	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
 
-bench: $(BENCH) ## measure beside the drivers and the peers (hours; goes on where it stopped, FRESH=1 begins again)
+bench: $(BENCH) ## measure beside the drivers and the peers (about an hour; goes on where it stopped, FRESH=1 begins again)
 	$(BENCH_PY) -m benchmarks $(if $(FRESH),--fresh) $(ARGS)
 
 bench-quick: $(BENCH) ## the same with small counts (minutes)

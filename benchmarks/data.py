@@ -7,21 +7,27 @@ from collections.abc import Iterator
 from benchmarks.system import Event, Session
 
 USERS = 50
-"""Each has the same part of the sessions: of 1 000, just one page of 20. So it is with topics."""
+EACH = 100
+"""Sessions of one user where there are many, whatever their number: five pages of 20. So it is with topics."""
 TEXT = (
     "The cart holds three kinds of tea now. Shall I look for a kettle too, or is the order complete? "
     "Delivery takes two working days, and parcels above forty euros are sent without a charge."
 )
 
 
-def session(number: int, prefix: str = "s") -> Session:
-    user, topic = number % USERS, (number // USERS + number) % USERS
+def users_of(count: int) -> int:
+    """How many users have *count* sessions, and how many topics there are."""
+    return max(1, count // EACH)
+
+
+def session(number: int, prefix: str = "s", *, users: int = USERS) -> Session:
+    user, topic = number % users, (number // users + number) % users
     state = {"step": number, "language": "de", "cart": ["green tea", "kettle"]}
     return Session(f"{prefix}{number:07d}", f"user-{user}", f"topic-{topic}", state)
 
 
-def sessions(count: int, prefix: str = "s", *, start: int = 0) -> list[Session]:
-    return [session(number, prefix) for number in range(start, start + count)]
+def sessions(count: int, prefix: str = "s", *, start: int = 0, users: int = USERS) -> list[Session]:
+    return [session(number, prefix, users=users) for number in range(start, start + count)]
 
 
 def event(session_id: str, number: int) -> Event:

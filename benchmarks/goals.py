@@ -19,6 +19,7 @@ ALCHEMY = {"sqlite": "openai-agents (sqlalchemy)", "postgresql": "openai-agents"
 """openai-agents on its SQLAlchemy session, engine by engine."""
 OWN, ONE, STATE = "64 tasks, own sessions", "16 tasks, one session", "16 tasks, keys of one state"
 IMPORT = "import of sessions with 10 events"
+ADK_MIGRATION = "adk migrate session"
 ONE_TASK = r"load|append at .*|last 20 of .*|page by (user|metadata) among [\d ]+"
 LENGTHS = (0, 1_000, 10_000)
 Measured = float | str | None
@@ -154,6 +155,7 @@ def _p7(cells: Cells) -> Iterator[Finding]:
 
 def _p8(cells: Cells) -> Iterator[Finding]:
     grown = [("append at 100 000", "append at 10", 1.2), ("last 20 of 10 000", "last 20 of 1 000", 1.2)]
+    grown.append(("page of 20 with 1 000 events each", "page of 20 with 10 events each", 1.2))
     for by in ("user", "metadata"):
         many, few = f"page by {by} among 1 000 000 (growth)", f"page by {by} among 1 000 (growth)"
         grown.append((many, few, 1.5))
@@ -202,6 +204,16 @@ def _p12(cells: Cells) -> Iterator[Finding]:
             if metric.startswith("copy of "):
                 measured = work(cells, engine, metric, RAW, OURS)
                 yield _at_least("P12", f"verified {metric}", engine, 0.5, measured, " x a plain loop")
+                yield from _beside_adk(metrics, metric, engine)
+
+
+def _beside_adk(metrics: Mapping[str, Any], metric: str, engine: str) -> Iterator[Finding]:
+    """Ours copies session files, ADK's command its own old databases: as many sessions of as many messages."""
+    theirs: Mapping[str, Any] = next((cells for name, cells in metrics.items() if name.startswith(ADK_MIGRATION)), {})
+    if "adk" in theirs:
+        rates = {OURS: metrics[metric].get(OURS, {}), "adk": theirs["adk"]}
+        measured = _failure(rates, OURS) or times_the_work(rates, "adk", OURS)
+        yield _at_least("P12", f"verified {metric}", engine, 20, measured, " x `adk migrate session`")
 
 
 def _start(cells: Cells) -> Iterator[Finding]:

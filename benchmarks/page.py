@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.goals import Finding, findings
+from benchmarks.notes import Note, note_on, notes_of
 from benchmarks.table import SHOWN_UNITS, shown
 
 ENGINE_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB", "redis": "Redis"}
@@ -15,8 +16,8 @@ INTRODUCTION = """\
 # Performance
 
 This page is written by `python -m benchmarks report` from [what a run measured](../../benchmarks/results/{file});
-nothing on it is typed. Measure again with `make bench` (hours; the peers get an environment of their own) or
-`make bench-quick` (minutes, small counts).
+nothing on it is typed but [the notes](../../benchmarks/results/notes.md) on what was missed. Measure again with
+`make bench` (about an hour; the peers get an environment of their own) or `make bench-quick` (minutes, small counts).
 
 ## How to read it
 
@@ -31,23 +32,30 @@ nothing on it is typed. Measure again with `make bench` (hours; the peers get an
   slower, with rates as well as with times.
 - Durability is the same on all sides: that of the server, named below; on SQLite `synchronous=FULL` for everybody.
   Every acknowledged write of the tasks that run at once is looked for afterwards; *lost* are those that are not there.
+- Among many sessions each user has a hundred of them, and pages are asked for of ten users again and again: what is
+  measured is how a store finds them, and not how cold its memory is.
+- `adk migrate session` reads nothing but databases of ADK before 1.22, which this project does not read yet: our
+  verified copy of as many session files with as many messages stands beside it.
 - *not offered*: the system has no such operation. One that is too slow does fewer repetitions, but one at least.
 """
 
 
-def page(results: Mapping[str, Any], file: str, plots: Mapping[str, str]) -> str:
+def page(results: Mapping[str, Any], file: str, plots: Mapping[str, str], notes: str = "") -> str:
     """The whole page.
 
     Args:
         results: the content of a run's file.
         file: its name, beside which the plots lie.
         plots: what is drawn, by the name of its file.
+        notes: why goals are missed, as Markdown (:mod:`benchmarks.notes`).
     """
+    found = findings(results["cells"])
     sections = [
         INTRODUCTION.format(file=file),
         "\n".join(_run(results)),
         "\n".join(f"![{title}](../../benchmarks/results/{plot})\n" for plot, title in plots.items()),
-        "\n".join(_goals(findings(results["cells"]))),
+        "\n".join(_goals(found, notes_of(notes))),
+        "\n".join(_missed(found, notes)),
         *("\n".join(_engine(engine, metrics)) for engine, metrics in results["cells"].items()),
     ]
     return "\n".join(sections)
@@ -71,7 +79,7 @@ def _run(results: Mapping[str, Any]) -> Iterator[str]:
     yield "\nPackages: " + ", ".join(f"{name} {version}" for name, version in results["packages"].items()) + ".\n"
 
 
-def _goals(found: list[Finding]) -> Iterator[str]:
+def _goals(found: list[Finding], notes: list[Note]) -> Iterator[str]:
     told = [finding for finding in found if finding.held is not None]
     held = sum(finding.held is True for finding in told)
     yield f"## Goals\n\nHeld: {held} of {len(told)}. Not told by this run: {len(found) - len(told)}.\n"
@@ -79,9 +87,30 @@ def _goals(found: list[Finding]) -> Iterator[str]:
     for finding in found:
         yield (
             f"| {finding.goal} | {finding.what} | {finding.engine} | {finding.wanted} | {finding.measured} "
-            f"| {HELD[finding.held]} |"
+            f"| {_outcome(finding, notes)} |"
         )
     yield ""
+
+
+def _outcome(finding: Finding, notes: list[Note]) -> str:
+    if finding.held is not False:
+        return HELD[finding.held]
+    note = note_on(finding, notes)
+    return f"{HELD[False]}, not explained" if note is None else f"{HELD[False]}, [why](#{note.anchor})"
+
+
+def _missed(found: list[Finding], notes: str) -> Iterator[str]:
+    """The notes, and which misses they leave open."""
+    missed = [finding for finding in found if finding.held is False]
+    if not missed and not notes.strip():
+        return
+    yield "## What was missed, what was tried, where the time goes\n"
+    known = notes_of(notes)
+    if unexplained := [finding for finding in missed if note_on(finding, known) is None]:
+        named = ", ".join(dict.fromkeys(f"{finding.goal} on {finding.engine}" for finding in unexplained))
+        yield f"Missed and **not explained**: {named}.\n"
+    if notes.strip():
+        yield notes.strip() + "\n"
 
 
 def _engine(engine: str, metrics: Mapping[str, Any]) -> Iterator[str]:

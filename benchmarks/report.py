@@ -12,6 +12,7 @@ from benchmarks.plots import PLOTS, draw
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results" / "latest.json"
+NOTES = RESULTS.with_name("notes.md")
 PAGE = REPOSITORY / "docs" / "explanation" / "performance.md"
 
 
@@ -23,7 +24,7 @@ def kept() -> dict[str, Any]:
 
 def written() -> str:
     """The page as it has to be."""
-    return page(kept(), RESULTS.name, PLOTS)
+    return page(kept(), RESULTS.name, PLOTS, NOTES.read_text(encoding="utf-8"))
 
 
 def keep(run: Path) -> None:

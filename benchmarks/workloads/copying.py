@@ -1,4 +1,7 @@
-"""A verified copy of a folder of session files, beside a loop that reads, parses, dumps and writes them."""
+"""A verified copy of a folder of session files, beside a loop that reads, parses, dumps and writes them.
+
+Beside it stands what `adk migrate session` does with as many sessions of a database of ADK before 1.22.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks import data
+from benchmarks.goals import ADK_MIGRATION
 from benchmarks.measuring import Cell, Metric, Sizes, stopwatch
 from benchmarks.places import place_on
 from benchmarks.stage import Found, Stage
@@ -19,12 +23,16 @@ MESSAGES = 10
 
 
 def parts(_sizes: Sizes) -> list[Part]:
-    return [Part("copy", frozenset({"copy"}), _run, engines=("sqlite",), takes="ours".__eq__)]
+    w = frozenset({"copy"})
+    return [
+        Part("copy", w, _copy, engines=("sqlite",), takes="ours".__eq__),
+        Part("migration-of-adk", w, _migration_of_adk, engines=("sqlite",), takes="adk".__eq__),
+    ]
 
 
-async def _run(stage: Stage) -> Found:
+async def _copy(stage: Stage) -> Found:
     folder = Path(await stage.stack.enter_async_context(place_on("sqlite", "")))
-    count = stage.sizes.scaled(2_000 if stage.sizes.is_full else 200, least=10)
+    count = _count(stage)
     source = await asyncio.to_thread(_written, folder / "source", count)
 
     async def looped(_store: object, cell: Cell, number: int) -> float:
@@ -44,6 +52,29 @@ async def _run(stage: Stage) -> Found:
     return await stage.measured(
         Metric(name, "per_s", {"raw": None}, looped), Metric(name, "per_s", {"ours": None}, copied)
     )
+
+
+async def _migration_of_adk(stage: Stage) -> Found:
+    from benchmarks.systems import adk_migration  # ADK is installed where this part is asked for
+
+    folder = Path(await stage.stack.enter_async_context(place_on("sqlite", "")))
+    count, source = _count(stage), folder / "v0.db"
+    sessions = [(session, data.events(session.id, MESSAGES)) for session in data.sessions(count)]
+    await asyncio.to_thread(adk_migration.write_old_database, source, sessions)
+
+    async def migrated(_store: object, cell: Cell, number: int) -> float:
+        target = folder / f"v1-{number}.db"
+        with stopwatch(cell) as seconds:
+            await asyncio.to_thread(adk_migration.migrate, source, target)
+        cell.checked += count * MESSAGES
+        cell.lost += count * MESSAGES - adk_migration.count_of_events(target)
+        return count / seconds()
+
+    return await stage.measured(Metric(f"{ADK_MIGRATION}, {counted(count)}", "per_s", {"adk": None}, migrated))
+
+
+def _count(stage: Stage) -> int:
+    return stage.sizes.scaled(2_000 if stage.sizes.is_full else 200, least=10)
 
 
 def _written(folder: Path, count: int) -> Path:

@@ -31,8 +31,8 @@ def parts(sizes: Sizes) -> list[Part]:
 
 async def _run(stage: Stage) -> Found:
     sizes = stage.sizes
-    few, walked = (sizes.scaled(count, least=paging.PAGE * 50) for count in (FEW, WALKED[sizes.kind]))
-    many = sizes.scaled(1_000_000 if sizes.is_full else 30_000, least=paging.PAGE * 50)
+    few, walked = (sizes.scaled(count, least=paging.LEAST) for count in (FEW, WALKED[sizes.kind]))
+    many = sizes.scaled(1_000_000 if sizes.is_full else 30_000, least=paging.LEAST)
     small = await stage.stores(partial(paging.filled, count=few))
     large = await stage.stores(partial(paging.filled, count=many))
     pages = await stage.measured(*paging.metrics(sizes, few, small), *paging.metrics(sizes, many, large))
@@ -42,7 +42,7 @@ async def _run(stage: Stage) -> Found:
 
 
 async def _others(stage: Stage) -> Found:
-    count = stage.sizes.scaled(WALKED[stage.sizes.kind], least=paging.PAGE * 50)
+    count = stage.sizes.scaled(WALKED[stage.sizes.kind], least=paging.LEAST)
     return await _walks(stage, {count: await stage.stores(partial(paging.filled, count=count))})
 
 

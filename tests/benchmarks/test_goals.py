@@ -145,3 +145,18 @@ def test_programs_start_quickly(metric: str, taken: float, held: bool) -> None:
 def test_a_verified_copy_beside_a_plain_loop(rate: float, held: bool) -> None:
     cells = of_engine("sqlite", "copy of 2 000 session files", {"raw": 1000.0, "ours": rate}, "per_s")
     assert only("P12", cells).held is held
+
+
+@pytest.mark.parametrize(("rate", "held"), [(1_460.0, True), (1_450.0, False)])
+def test_a_verified_copy_beside_the_migration_of_adk(rate: float, held: bool) -> None:
+    cells = of_engine("sqlite", "copy of 2 000 session files", {"ours": rate}, "per_s")
+    cells["sqlite"] |= of_engine("sqlite", "adk migrate session, 2 000", {"adk": 73.0}, "per_s")["sqlite"]
+    beside = [finding for finding in findings(cells) if finding.wanted == "at least 20 x `adk migrate session`"]
+    assert [finding.held for finding in beside] == [held]
+
+
+@pytest.mark.parametrize(("long", "held"), [(120.0, True), (121.0, False)])
+def test_a_page_takes_no_longer_where_histories_are_long(long: float, held: bool) -> None:
+    cells = of_engine("mysql", "page of 20 with 10 events each", {"ours": 100.0})
+    cells["mysql"] |= of_engine("mysql", "page of 20 with 1 000 events each", {"ours": long})["mysql"]
+    assert only("P8", cells).held is held

@@ -228,6 +228,34 @@ async def test_langgraph_says_why_it_has_no_redis(tmp_path):
         await made("redis", "redis://nowhere/1").open()
 
 
+async def test_adk_migrates_every_event_of_the_old_database_that_it_is_given(tmp_path):
+    pytest.importorskip("google.adk", reason="google-adk is in .venv-bench alone")
+    from benchmarks.systems import adk_migration
+
+    sessions = [(session, data.events(session.id, 3)) for session in data.sessions(4)]
+    adk_migration.write_old_database(tmp_path / "old.db", sessions)
+
+    adk_migration.migrate(tmp_path / "old.db", tmp_path / "new.db")
+
+    async with opened_adk(tmp_path / "new.db") as service:
+        for session, events in sessions:
+            found = await service.get_session(app_name="benchmark", user_id=session.user, session_id=session.id)
+            assert found.state == session.state
+            assert [event.id for event in found.events] == [event.key for event in events]
+            assert [text_of(event) for event in found.events] == [event.body["content"] for event in events]
+
+
+@asynccontextmanager
+async def opened_adk(path: Path) -> AsyncIterator[Any]:
+    from google.adk.sessions.database_session_service import DatabaseSessionService
+
+    service = DatabaseSessionService(f"sqlite+aiosqlite:///{path}")
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
 def text_of(message: Any) -> str:
     """The text of a message as any of the frameworks shows it."""
     content = message["content"] if isinstance(message, dict) else message.content

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.goals import findings
+from benchmarks.notes import note_on, notes_of
 from benchmarks.page import page
 from benchmarks.plots import PLOTS, draw
 from benchmarks.report import PAGE, RESULTS, written
@@ -81,6 +82,34 @@ def test_the_page_says_what_was_run_and_what_was_held() -> None:
         "![Appends](../../benchmarks/results/append.svg)",
     ):
         assert part in text
+
+
+def test_a_missed_goal_is_explained_by_a_note_or_named_as_unexplained() -> None:
+    slow = {
+        engine: {"load": {"raw": {"unit": "us", "median": 10.0}, "ours": {"unit": "us", "median": 70.0}}}
+        for engine in ("sqlite", "redis")
+    }
+    notes = "### P1, P7: sqlite\n\nThe hop takes all of it.\n"
+
+    text = page({**SAMPLE, "cells": slow}, "latest.json", {}, notes)
+
+    assert "| P1 | load | sqlite | at most 1.5 x raw | 7 x raw | **missed**, [why](#p1-p7-sqlite) |" in text
+    assert "| P1 | load | redis | at most 1.5 x raw | 7 x raw | **missed**, not explained |" in text
+    assert "Missed and **not explained**: P1 on redis.\n" in text
+    assert "The hop takes all of it." in text
+
+
+def test_a_note_without_an_engine_is_on_all_of_them_and_one_on_another_goal_explains_nothing() -> None:
+    [finding] = [
+        one
+        for one in findings(
+            {"redis": {"load": {"raw": {"unit": "us", "median": 10.0}, "ours": {"unit": "us", "median": 70.0}}}}
+        )
+        if one.goal == "P1"
+    ]
+    assert note_on(finding, notes_of("### P1\n")) is not None
+    for other in ("### P10\n", "### P2: redis\n", "### P1: sqlite, mysql\n", "P1: redis\n"):
+        assert note_on(finding, notes_of(other)) is None
 
 
 def test_the_page_says_when_the_machine_was_busy() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -15,7 +16,10 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
+
+from unified_storage.record import new_id
 
 STATUSES = frozenset({"active", "inactive", "completed", "failed", "unknown"})
 
@@ -26,6 +30,17 @@ class Model(BaseModel):
     """What the models here share: unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a moment lies within the years 1 to 9999 in UTC") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""An aware time, kept in UTC; a naive one is refused, since it names no moment."""
 
 
 class SessionMetadata(Model):
@@ -166,3 +181,42 @@ class SessionMetrics(Model):
 def mapping_of(thing: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:
     """A run or an event as a mapping, whether it came as one or as a model."""
     return thing.model_dump(warnings=False) if isinstance(thing, BaseModel) else thing
+
+
+class Run(Model):
+    """One run of an agent, a team or a workflow in a session, as its writer wrote it.
+
+    Attributes:
+        run_id: what names it in its session: adding a run under the same name replaces it. One without gets a new one
+            when it is made.
+        status: how far it is, ``completed`` where it went well.
+        messages: what was said in it, oldest first.
+        usage: the tokens that it used.
+        error: what went wrong in it.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+    run_id: str = Field(default_factory=new_id)
+    status: Any = None
+    messages: Any = Field(default_factory=list)
+    usage: Any = None
+    error: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("run_id"):
+            return given
+        return {**given, "run_id": new_id()}
+
+    def body(self) -> dict[str, Any]:
+        """What is stored of it: the fields that it was given, by name; parts of it are shared."""
+        given = {name: value for name, value in self.__dict__.items() if name in self.model_fields_set or value}
+        if isinstance(self.messages, list) and self.messages:
+            given["messages"] = [_plain(message) for message in self.messages]
+        return given | (self.model_extra or {})
+
+
+def _plain(message: Any) -> Any:
+    return message.model_dump(exclude_unset=True) if isinstance(message, BaseModel) else message

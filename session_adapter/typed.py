@@ -1,0 +1,125 @@
+"""Documents as ``Session`` objects, through their formats, and what a holder changed back into his document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from session_adapter.documents import format_of, stored_document
+from session_adapter.formats import Event as FlatEvent
+from session_adapter.formats import Format
+from session_adapter.formats.format import NAMES, SHOWN
+from session_adapter.identity import SessionKey, session_id_of, visible_id
+from session_adapter.models import Event, Run, SessionSummary
+from session_adapter.session import Session, Shown
+from session_adapter.timestamps import Zone, read_time, render
+from unified_storage.record import new_id
+from unified_storage.values import copied, encode
+
+_WHOLE = ("metadata", "state", "agent_data")
+_DOCUMENTS = (*NAMES, *_WHOLE, "summary")
+"""The fields of the model that stand in the document."""
+
+
+# reading
+
+
+def shown_session(
+    record: Mapping[str, Any],
+    *,
+    zone: Zone = None,
+    runs: Iterable[Mapping[str, Any]] = (),
+    events: Iterable[FlatEvent] = (),
+    levels: Mapping[str, Any] | None = None,
+) -> Session:
+    """The session in *record* as a typed object, which remembers what it shows and shares nothing with others.
+
+    A field whose stored value has a wrong type is left out.
+
+    Args:
+        record: of type ``session``, as a storage hands it out, its document in any format; used up by this.
+        zone: of times without an offset.
+        runs: its runs, as ``.runs`` hands them out.
+        events: its events to show, as ``.events`` hands them out.
+        levels: what its state shows of app and user beside its own, under prefixed keys; never written by a session.
+    """
+    key = visible_id(record)
+    fields = shown_fields(stored_document(record), format_of(record), zone)
+    if isinstance(key, SessionKey):
+        fields |= {"app_name": key.app_name, "user_id": key.user_id}
+    read = [_run(run) for run in runs]
+    session = Session.model_validate(
+        {
+            **copied(fields),
+            "session_id": session_id_of(key),
+            "runs": read,
+            "created_at": record["created_at"],
+            "updated_at": record["updated_at"],
+            "events": [Event.model_validate(event) for event in events],
+        }
+    )
+    session.state |= copied(dict(levels or {}))
+    session._shown = Shown(
+        stored_id=record["id"],
+        created_at=record["created_at"],
+        version=record["version"],
+        scoped=isinstance(key, SessionKey),
+        fields=fields,
+        levels=copied(dict(levels or {})),
+        runs={run.run_id: digest(encode(run.body())) for run in read},
+    )
+    return session
+
+
+def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None) -> dict[str, Any]:
+    """The part of the model that stands in *document*, and its further top-level keys; parts of it are shared.
+
+    What is missing, null or has a wrong type is left out. The summary is an object as it is stored by a session.
+    """
+    read = format.read(document, source_timezone=zone).shown
+    fields = {name: read[name] for name in (*NAMES, "metadata", "state") if name in read}
+    if isinstance(document.get("agent_data"), dict):
+        fields["agent_data"] = document["agent_data"]
+    if (summary := _summary(read.get("summary"), zone)) is not None:
+        fields["summary"] = stored_summary(summary)
+    return fields | {name: value for name, value in document.items() if name not in _placed_keys(format)}
+
+
+def _placed_keys(format: Format) -> set[str]:
+    """The top-level keys of documents in *format* that hold what the model has a field for."""
+    heads = {path[0] for name in (*SHOWN, "status") for path in format.places(name)}
+    return heads | set(format.history_path[:1] if format.history_path else ()) | Session.model_fields.keys()
+
+
+def _summary(found: Any, zone: Zone) -> SessionSummary | None:
+    if not isinstance(found, Mapping):
+        return None
+    text = {} if "content" in found else {"content": found.get("summary")}
+    try:
+        return SessionSummary.model_validate(
+            {**found, **text, "created_at": read_time(found.get("created_at"), zone).moment}
+        )
+    except ValidationError:
+        return None
+
+
+def stored_summary(summary: SessionSummary) -> dict[str, Any]:
+    """*summary* as documents keep it: its time is text in UTC."""
+    fields = {**summary.__dict__, **(summary.model_extra or {})}
+    if summary.created_at is not None:
+        fields["created_at"] = render(summary.created_at)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _run(body: Mapping[str, Any]) -> Run:
+    # As it is, whatever its writer made of it; a run whose name is no text was stored without one.
+    named = body if isinstance(body.get("run_id"), str) and body["run_id"] else {**body, "run_id": new_id()}
+    return Run.model_validate(named)
+
+
+def digest(text: str) -> bytes:
+    """What tells one text from all others."""
+    return hashlib.sha256(text.encode()).digest()

@@ -10,6 +10,7 @@ from session_adapter.errors import (
 )
 from session_adapter.identity import SessionKey, UserKey, record_id
 from session_adapter.models import Event, SessionData, SessionMetadata
+from session_adapter.scoped import ScopedSessionService
 from session_adapter.service import ISessionService, SessionService
 from session_adapter.sessions import BatchDeleteResult, SessionStorageAdapter
 
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "ISessionService",
     "InvalidSessionIdError",
+    "ScopedSessionService",
     "SessionAlreadyExistsError",
     "SessionData",
     "SessionIdRequiredError",

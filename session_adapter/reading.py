@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from session_adapter.documents import exported, trace_of
@@ -9,7 +10,8 @@ from session_adapter.entries import history_of
 from session_adapter.identity import SESSION, SessionId, no_session, record_id
 from session_adapter.metadata import own_fields
 from session_adapter.trace import Trace
-from unified_storage.interface import IUnifiedStorage, Record, Records
+from unified_storage.filters import Condition
+from unified_storage.interface import Entries, IUnifiedStorage, Record, Records
 from unified_storage.paths import COLUMNS
 
 BATCH = 100
@@ -42,62 +44,71 @@ async def session_records(storage: IUnifiedStorage, stored_ids: list[str], *, wi
     return found
 
 
+async def matching(storage: IUnifiedStorage, condition: Condition, limit: int | None) -> Records:
+    """The records that match, the one changed last first, ties by id.
+
+    Args:
+        limit: how many at most; None for all.
+    """
+    if limit is not None:
+        return (await storage.page(condition, limit=limit, order_by="-updated_at")).items
+    by_id = await storage.list(condition)
+    return sorted(by_id, key=lambda record: record["updated_at"], reverse=True)
+
+
 async def whole(storage: IUnifiedStorage, records: Records) -> list[tuple[Record, dict[str, Any]]]:
     """Each record with its document put together, in the order given.
 
     A record that changed while its history was read is read again; one that was deleted meanwhile is left out.
     """
-    found: dict[str, tuple[Record, dict[str, Any]]] = {}
-    for start in range(0, len(records), BATCH):
-        await _put_together(storage, records[start : start + BATCH], found)
+    found = {record["id"]: (record, exported(record, [])) for record in records if trace_of(record) is None}
+    split = [record for record in records if record["id"] not in found]
+    async for record, entries in with_histories(storage, split):
+        found[record["id"]] = (record, exported(record, entries))
     return [found[record["id"]] for record in records if record["id"] in found]
 
 
-async def _put_together(
-    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
-) -> None:
+async def with_histories(storage: IUnifiedStorage, records: Records) -> AsyncIterator[tuple[Record, Entries]]:
+    """Each record with the entries of its history, which belong together, in any order.
+
+    A record that changed while its history was read is read again; one that was deleted meanwhile is left out.
+    """
+    for start in range(0, len(records), BATCH):
+        for settled in await _settled(storage, records[start : start + BATCH]):
+            yield settled
+
+
+async def _settled(storage: IUnifiedStorage, records: Records) -> list[tuple[Record, Entries]]:
+    found: list[tuple[Record, Entries]] = []
     for _ in range(_TRIES):
-        moved = await _settle(storage, records, found)
+        settled, moved = await _settle(storage, records)
+        found += settled
         if not moved:
-            return
+            return found
         records = await session_records(storage, moved)
 
-    async def undisturbed(tx: IUnifiedStorage) -> None:
-        await _settle(tx, await session_records(tx, moved), found)
+    async def undisturbed(tx: IUnifiedStorage) -> list[tuple[Record, Entries]]:
+        return (await _settle(tx, await session_records(tx, moved)))[0]
 
-    await storage.atomically(undisturbed, attempts=ATTEMPTS)
-
-
-async def _settle(
-    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
-) -> list[str]:
-    """Put together what did not change while its history was read; the ids of what did."""
-    split = []
-    for record in records:
-        if trace_of(record) is None:
-            found[record["id"]] = (record, exported(record, []))
-        else:
-            split.append(record)
-    return await _settle_split(storage, split, found) if split else []
+    return found + await storage.atomically(undisturbed, attempts=ATTEMPTS)
 
 
-async def _settle_split(
-    storage: IUnifiedStorage, records: Records, found: dict[str, tuple[Record, dict[str, Any]]]
-) -> list[str]:
+async def _settle(storage: IUnifiedStorage, records: Records) -> tuple[list[tuple[Record, Entries]], list[str]]:
+    """The records that did not change while their histories were read, with these; the ids of what did."""
     stored_ids = [record["id"] for record in records]
     logs = await storage.read_many([history_of(stored_id) for stored_id in stored_ids])
     # An append moves its owner, so what still stands as it was belongs to the history just read. The version alone
     # would not tell: a session that was deleted and made again begins to count anew.
     heads = await session_records(storage, stored_ids, with_data=False)
     stands = {head["id"]: _state(head) for head in heads}
-    moved = []
+    settled, moved = [], []
     for record in records:
         stored_id = record["id"]
         if stands.get(stored_id) == _state(record):
-            found[stored_id] = (record, exported(record, logs[history_of(stored_id)]))
+            settled.append((record, logs[history_of(stored_id)]))
         elif stored_id in stands:
             moved.append(stored_id)
-    return moved
+    return settled, moved
 
 
 def _state(head: Record) -> tuple[Any, ...]:

@@ -9,11 +9,11 @@ from session_adapter.documents import rendered
 from session_adapter.errors import storage_failures
 from session_adapter.filters import session_filters
 from session_adapter.identity import SESSION, SessionId, no_session, record_id
-from session_adapter.reading import ATTEMPTS, session_record, whole
+from session_adapter.reading import ATTEMPTS, matching, session_record, whole
 from session_adapter.timestamps import Zone, zone_named
 from session_adapter.writing import Saving, create_session, save_session, update_session
 from unified_storage.arguments import check_count, check_expected, check_version
-from unified_storage.filters import Condition, matches, parse_filters
+from unified_storage.filters import matches, parse_filters
 from unified_storage.handed_in import kept
 from unified_storage.interface import IUnifiedStorage, Record, Records
 
@@ -144,7 +144,7 @@ class SessionService:
         check_count("limit", limit)
         with storage_failures("list sessions"):
             condition = parse_filters(session_filters(filters))
-            found = await self._shown(await self._matching(condition, limit))
+            found = await self._shown(await matching(self._storage, condition, limit))
         found = [shown for shown in found if matches(condition, shown[0])]  # what was read again may match no more
         found.sort(key=lambda shown: shown[0]["updated_at"], reverse=True)  # what was read again has moved
         return [document for _, document in found]
@@ -181,12 +181,6 @@ class SessionService:
 
         with storage_failures("update a session"):
             await self._storage.atomically(merge, attempts=ATTEMPTS)
-
-    async def _matching(self, condition: Condition, limit: int | None) -> Records:
-        if limit is not None:
-            return (await self._storage.page(condition, limit=limit, order_by="-updated_at")).items
-        by_id = await self._storage.list(condition)
-        return sorted(by_id, key=lambda record: record["updated_at"], reverse=True)
 
     async def _shown(self, records: Records) -> list[tuple[Record, Session]]:
         found = await whole(self._storage, records)

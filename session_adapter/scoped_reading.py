@@ -1,0 +1,171 @@
+"""Reading scoped sessions: documents, the states of all levels, and a part of the history, which belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from session_adapter.entries import history_of
+from session_adapter.event_models import shown_event
+from session_adapter.events import Events
+from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, user_scope, visible_id
+from session_adapter.levels import State, shown_levels
+from session_adapter.reading import ATTEMPTS, session_records
+from session_adapter.session import Session
+from session_adapter.states import APP_STATE, USER_STATE, place_of_app, place_of_user, states_among
+from session_adapter.timestamps import Zone
+from session_adapter.typed import shown_session
+from unified_storage.arguments import check_count, check_switch
+from unified_storage.errors import StorageIntegrityError
+from unified_storage.interface import IUnifiedStorage, Page, Record, Records
+from unified_storage.paths import COLUMNS
+from unified_storage.record import checked_time
+from unified_storage.transactions import is_transaction
+
+_TRIES = 3
+_ALL = 1 << 40
+"""More sessions than a page is asked for where no limit is set."""
+
+Flat = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a history that is wanted: of the events since a time the newest, oldest first.
+
+    Attributes:
+        last: how many at most; None for all, 0 for none.
+        since: an aware time, itself included.
+        turn_safe: so many more that no call is cut off from its result.
+    """
+
+    last: int | None = None
+    since: datetime | None = None
+    turn_safe: bool = False
+
+    @classmethod
+    def of(cls, event_num: int | None, event_time: datetime | None, turn_safe: bool) -> Window:
+        """Raises ``StorageValidationError`` for a negative number or a naive time."""
+        check_count("event_num", event_num)
+        checked_time(event_time, "event_time")
+        check_switch("turn_safe", turn_safe)
+        return cls(event_num, event_time, turn_safe)
+
+
+NO_EVENTS = Window(last=0)
+
+
+class ScopedReading:
+    """Scoped sessions as they are read from a storage, or inside one transaction of it."""
+
+    def __init__(self, storage: IUnifiedStorage, zone: Zone) -> None:
+        self._storage = storage
+        self._zone = zone
+        self._events = Events(storage, zone)
+
+    async def session(self, key: SessionKey, window: Window) -> Session | None:
+        """A copy of the session with its merged state and the events of *window*; None when there is none."""
+        for _ in range(_TRIES):
+            record, found = await self._read(key, window)
+            if record is None or await self._stands(record, found):
+                return found
+        # It never held still: now it has to.
+        return await self._storage.atomically(
+            lambda tx: ScopedReading(tx, self._zone).session(key, window), attempts=ATTEMPTS
+        )
+
+    async def _read(self, key: SessionKey, window: Window) -> tuple[Record | None, Session | None]:
+        record, state = await self._records(key)
+        if record is None:
+            return None, None
+        return record, self._shown(record, state, await self._window(key, window))
+
+    async def _records(self, key: SessionKey) -> tuple[Record | None, tuple[State, State]]:
+        """The session's record, and the states of its user and of the app: in one query where they lie together."""
+        stored_id, user = record_id(key), key.user
+        ids = [stored_id, place_of_user(user).id, place_of_app(user.app_name).id]
+        records = await self._storage.list({"id": {"$in": ids}, "type": {"$in": [SESSION, USER_STATE, APP_STATE]}})
+        session = next((record for record in records if record["type"] == SESSION and record["id"] == stored_id), None)
+        return session, states_among(records, user)
+
+    async def _window(self, key: SessionKey, window: Window) -> list[Flat]:
+        if window.last == 0:
+            return []
+        if not window.turn_safe:
+            return await self._events.read(key, last=window.last, since=window.since)
+        from session_adapter.windows import safe_window  # here: few ask for it
+
+        found: list[Flat] = await safe_window(self._events, key, last=window.last, since=window.since)
+        return found
+
+    async def _stands(self, record: Record, shown: Session | None) -> bool:
+        """Whether the events just read belong to the state read before them.
+
+        Only an event that changes the state can contradict it; every append moves the record.
+        """
+        if shown is None or is_transaction(self._storage) or not any(event.state_delta for event in shown.events):
+            return True
+        heads = await session_records(self._storage, [record["id"]], with_data=False)
+        return [_moment(head) for head in heads] == [_moment(record)]
+
+    def _shown(self, record: Record, states: tuple[State, State], events: Iterable[Flat]) -> Session:
+        read: list[Any] = [shown_event(event) for event in events]
+        return shown_session(record, zone=self._zone, events=read, levels=shown_levels(*states))
+
+    # lists
+
+    async def page(self, user: UserKey, *, with_events: bool, limit: int | None, cursor: str | None) -> Page:
+        """A user's sessions, the one changed last first: a query for the page, one for states, one for histories."""
+        check_switch("with_events", with_events)
+        check_count("limit", limit)
+        wanted = {"type": SESSION, "metadata.scope": user_scope(user)}
+        page = await self._storage.page(wanted, limit=_ALL if limit is None else limit, cursor=cursor)
+        records = page.items
+        if not records:
+            return Page([], page.next_cursor)
+        states = await self.states(user)
+        histories = await self._histories(records) if with_events else {}
+        shown: list[Any] = [self._shown(record, states, histories.get(record["id"], [])) for record in records]
+        if with_events:
+            shown = await self._settled(records, shown)
+        return Page(shown, page.next_cursor)
+
+    async def states(self, user: UserKey) -> tuple[State, State]:
+        """The states of a user and of the app."""
+        ids = [place_of_user(user).id, place_of_app(user.app_name).id]
+        found = await self._storage.list({"id": {"$in": ids}, "type": {"$in": [USER_STATE, APP_STATE]}})
+        return states_among(found, user)
+
+    async def _histories(self, records: Records) -> dict[str, list[Flat]]:
+        logs = {record["id"]: history_of(record["id"]) for record in records}
+        found = await self._storage.read_many([*logs.values()])
+        return {stored_id: self._events.shown(found[log]) for stored_id, log in logs.items()}
+
+    async def _settled(self, records: Sequence[Record], shown: Sequence[Session]) -> list[Session]:
+        """*shown*, with those read again that an event changed while their histories were read."""
+        doubtful = [
+            record["id"]
+            for record, session in zip(records, shown, strict=True)
+            if any(event.state_delta for event in session.events)
+        ]
+        heads = await session_records(self._storage, doubtful, with_data=False) if doubtful else []
+        now: Mapping[str, Any] = {head["id"]: _moment(head) for head in heads}
+        found: list[Session | None] = []
+        for record, session in zip(records, shown, strict=True):
+            stands = record["id"] not in doubtful or now.get(record["id"]) == _moment(record)
+            found.append(session if stands else await self.session(_key_of(record), Window()))
+        return [session for session in found if session is not None]
+
+
+def _key_of(record: Record) -> SessionKey:
+    key = visible_id(record)
+    if isinstance(key, SessionKey):
+        return key
+    raise StorageIntegrityError(f"the record {record['id']!r} is no scoped session's", details={"id": record["id"]})
+
+
+def _moment(head: Record) -> tuple[Any, ...]:
+    """What moves with every change; the version alone counts anew where a session is deleted and made again."""
+    return tuple(head[name] for name in COLUMNS)

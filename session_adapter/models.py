@@ -107,12 +107,21 @@ class Event(Model):
     state_delta: dict[str, Any] = Field(default_factory=dict)
 
 
-class WatchedRun(Model):
+class _Sparse(Model):
+    """Own fields that are None are left out of the JSON form."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        own = type(self).model_fields
+        return {name: value for name, value in written(self).items() if value is not None or name not in own}
+
+
+class WatchedRun(_Sparse):
     """What a summary knows of one run that it covers, so that what is added to the run later is noticed.
 
     Attributes:
-        run_id: the run's; None for messages that belong to none.
-        seq: of the log's entry that holds it whole; None where it stood as single messages, or in no log.
+        run_id: the run's; None for one that has none.
+        seq: of its entry in the history, or of its last message there; None in a summary of runs in memory.
         messages: how many of its messages are covered.
         digest: of their texts.
         tokens: that it had used by then.
@@ -125,12 +134,12 @@ class WatchedRun(Model):
     tokens: int = 0
 
 
-class SummaryBoundary(Model):
+class SummaryBoundary(_Sparse):
     """How far a summary reaches: what is behind it, no model has seen.
 
     Attributes:
         seq: the number of the last entry of the history that is covered; None for a summary of runs in memory.
-        run_id: the last run covered; None where the last messages belong to none.
+        run_id: the last run covered.
         watched: the newest runs covered, oldest first.
     """
 
@@ -139,7 +148,7 @@ class SummaryBoundary(Model):
     watched: list[WatchedRun] = Field(default_factory=list)
 
 
-class SessionSummary(Model):
+class SessionSummary(_Sparse):
     """What was said in a session, in short. Empty optional fields are left out of the JSON form.
 
     Attributes:
@@ -159,12 +168,6 @@ class SessionSummary(Model):
     boundary: SummaryBoundary | None = None
     base: str | None = None
     error: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = handler(self)
-        optional = ("source", "boundary", "base", "error")
-        return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
 class SessionMetrics(Model):

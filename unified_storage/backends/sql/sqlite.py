@@ -310,7 +310,7 @@ class SQLiteEngine:
             self._begun.add(transaction)
             return transaction
         except asyncio.CancelledError:
-            begun: OpenTransaction | None = job.result()
+            begun: OpenTransaction | None = job.given()
             if begun is not None:
                 begun.give_back()  # it was opened for a task that is gone
             raise

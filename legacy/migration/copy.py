@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from legacy.migration.into_archive import IntoArchive
 from legacy.migration.into_folder import IntoFolder
+from legacy.migration.into_peer import IntoPeer
 from legacy.migration.into_storage import IntoStorage
 from legacy.migration.lease import Lease
 from legacy.migration.report import CopyReport
@@ -19,6 +20,7 @@ from legacy.migration.targets import Taken, Target
 from legacy.stores.legacy_files import LOCAL
 from legacy.stores.opening import is_missing, open_source, open_untouched
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
+from legacy.stores.peers.registry import open_peer, written_format
 from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
@@ -77,12 +79,13 @@ async def copy_store(
     _check_switches(max_rate, mapping, convert)
     begun = time.monotonic()
     place = place_of(source)
-    told_zone = (source_timezone or LOCAL) if place.kind == LEGACY else None
+    told_zone = (source_timezone or LOCAL) if place.kind == LEGACY else source_timezone
     report = CopyReport(str(place), _shown(target), told_zone, dry_run)
     try:
         async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
             run = _Run(opened, report, max_rate, on_progress or unheard)
-            async with _open_target(target, opened, dry_run=dry_run, overwrite=overwrite_conflicts) as written:
+            writing = _Writing(dry_run, overwrite_conflicts, mapping or {})
+            async with _open_target(target, opened, writing) as written:
                 await run.copy_into(written)
     except BaseException:
         report.close()
@@ -94,10 +97,17 @@ async def copy_store(
 def _check_switches(max_rate: float | None, mapping: Mapping[str, str] | None, convert: str | None) -> None:
     if max_rate is not None and not max_rate > 0:
         raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
-    if mapping:
-        told = "names for app and user are for formats whose key needs them; these sessions have ids of their own"
+    if unknown := set(mapping or ()) - {"app", "user"}:
+        told = f"a mapping names app and user, not {', '.join(sorted(unknown))}"
         raise StorageValidationError(told, details={"path": "mapping"})
     check_conversion(convert)
+
+
+def _check_mapping(mapping: Mapping[str, str] | None, place: Place | None) -> None:
+    """Raise ``StorageValidationError`` where names for app and user would mean nothing."""
+    if mapping and (place is None or place.opening is None or not written_format(place.opening).is_scoped):
+        told = "names for app and user are for formats whose key needs them; these sessions have ids of their own"
+        raise StorageValidationError(told, details={"path": "mapping"})
 
 
 def check_conversion(convert: str | None) -> None:
@@ -114,31 +124,46 @@ def _shown(target: str | Path | IUnifiedStorage) -> str:
     return type(target).__name__ if isinstance(target, IUnifiedStorage) else str(place_of(target))
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How a target is to be written."""
+
+    dry_run: bool
+    overwrite: bool
+    mapping: Mapping[str, str]
+
+
 @asynccontextmanager
 async def _open_target(
-    target: str | Path | IUnifiedStorage, source: Source, *, dry_run: bool, overwrite: bool
+    target: str | Path | IUnifiedStorage, source: Source, writing: _Writing
 ) -> AsyncIterator[Target]:
     async with AsyncExitStack() as stack:
         if isinstance(target, IUnifiedStorage):
-            opened = await _into_storage(stack, target, source, dry_run=dry_run, overwrite=overwrite)
+            _check_mapping(writing.mapping, None)
+            opened = await _into_storage(stack, target, source, writing)
         else:
             place = place_of(target)
             if place.has_identity(source.identity):
                 raise StorageConfigurationError(f"source and target are the same place, {place}")
-            opened = await _into_place(stack, place, source, dry_run=dry_run, overwrite=overwrite)
+            _check_mapping(writing.mapping, place)
+            opened = await _into_place(stack, place, source, writing)
         stack.push_async_callback(opened.close)
         yield opened
 
 
-async def _into_place(stack: AsyncExitStack, place: Place, source: Source, *, dry_run: bool, overwrite: bool) -> Target:
+async def _into_place(stack: AsyncExitStack, place: Place, source: Source, writing: _Writing) -> Target:
+    dry_run, overwrite = writing.dry_run, writing.overwrite
     if place.kind == LEGACY and place.path is not None:
         return IntoFolder(place.path, dry_run=dry_run, overwrite=overwrite)
     if place.kind == ARCHIVE and place.path is not None:
         return IntoArchive(place.path, dry_run=dry_run, overwrite=overwrite)
+    if place.opening is not None:
+        store = await open_peer(place.opening, to_write=True)
+        return IntoPeer(store, writing.mapping, dry_run=dry_run, overwrite=overwrite)
     if place.is_foreign:
         raise StorageUnsupportedError(f"{place} is a SQLite file of another program; name a file of its own to copy to")
     opening = _as_it_is(stack, place) if dry_run else stack.enter_async_context(open_storage(place.url))
-    return await _into_storage(stack, await opening, source, dry_run=dry_run, overwrite=overwrite)
+    return await _into_storage(stack, await opening, source, writing)
 
 
 async def _as_it_is(stack: AsyncExitStack, place: Place) -> IUnifiedStorage:
@@ -152,11 +177,9 @@ async def _as_it_is(stack: AsyncExitStack, place: Place) -> IUnifiedStorage:
     return await stack.enter_async_context(open_storage("memory://"))
 
 
-async def _into_storage(
-    stack: AsyncExitStack, storage: IUnifiedStorage, source: Source, *, dry_run: bool, overwrite: bool
-) -> Target:
+async def _into_storage(stack: AsyncExitStack, storage: IUnifiedStorage, source: Source, writing: _Writing) -> Target:
     lease = Lease(storage)
-    if not dry_run:
+    if not writing.dry_run:
         await lease.check(storage)
         await stack.enter_async_context(lease.kept())
     return IntoStorage(
@@ -165,8 +188,8 @@ async def _into_storage(
         identity=source.identity,
         told=source.told,
         whole=source.whole,
-        dry_run=dry_run,
-        overwrite=overwrite,
+        dry_run=writing.dry_run,
+        overwrite=writing.overwrite,
     )
 
 

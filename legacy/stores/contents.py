@@ -10,8 +10,9 @@ from typing import Any
 from legacy.stores.parcels import SESSION, Log, Record
 from session_adapter.documents import content_hash, exported, trace_of
 from session_adapter.entries import history_of
+from session_adapter.formats.format import TIMES
 from session_adapter.identity import session_id_of, visible_id
-from session_adapter.metadata import OWN
+from session_adapter.metadata import OWN, own_fields
 from session_adapter.timestamps import render
 from unified_storage.errors import StorageIntegrityError
 
@@ -55,13 +56,15 @@ def document_content(document: Mapping[str, Any], *, is_known_plain: bool = Fals
 def whole_content(record: Record, logs: Iterable[Log]) -> str:
     """The hash of every field and log of a record; version, ``updated_at`` and bookkeeping apart.
 
-    A log without entries does not count, and neither does ``updated_at``: saving what is there changes nothing.
+    A log without entries does not count, and neither does ``updated_at``: saving what is there changes nothing. Times
+    do not where none was known: those that stand in their place are of the copy.
     """
-    fields = {name: _plain(record.get(name)) for name in _COMPARED}
+    is_timeless = len(own_fields(record).get("time_unknown", ())) == len(TIMES)
+    fields = {name: _plain(record.get(name)) for name in _COMPARED if name != "created_at" or not is_timeless}
     if record["type"] == SESSION and isinstance(record.get("metadata"), dict):
         fields["metadata"] = {name: value for name, value in record["metadata"].items() if name != OWN}
     told = sorted(((log["log_id"], log) for log in logs if log["entries"]), key=lambda pair: pair[0])
-    return joined(content_hash(fields), *(_log_content(log) for _, log in told))
+    return joined(content_hash(fields), *(_log_content(log, is_timeless) for _, log in told))
 
 
 def joined(*parts: str) -> str:
@@ -69,10 +72,11 @@ def joined(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _log_content(log: Log) -> str:
+def _log_content(log: Log, is_timeless: bool) -> str:
+    names = ("seq", "key", "body") if is_timeless else ("seq", "key", "created_at", "body")
     digest = hashlib.sha256(log["log_id"].encode())
     for entry in log["entries"]:
-        facts = {name: _plain(entry.get(name)) for name in ("seq", "key", "created_at", "body")}
+        facts = {name: _plain(entry.get(name)) for name in names}
         digest.update(content_hash(facts).encode())
     return digest.hexdigest()
 

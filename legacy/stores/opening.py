@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import shutil
-import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from legacy.engines import is_ours
 from legacy.stores.archive import Archive
+from legacy.stores.copied_files import copied_file
 from legacy.stores.legacy_files import LOCAL, LegacyFiles
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import Source
+from legacy.stores.peers.source import open_peer_source
 from legacy.stores.places import ARCHIVE, LEGACY, Place
-from unified_storage.errors import StorageConfigurationError, StorageConnectionError
+from unified_storage.errors import StorageConfigurationError
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.opening import no_store, open_storage, parse_url
-
-_ATTEMPTS = 6
 
 
 @asynccontextmanager
@@ -45,6 +39,14 @@ async def open_source(
             yield files
         finally:
             await files.close()
+        return
+    if place.opening is not None:
+        _refuse_conversion(place, convert)
+        peer = await open_peer_source(place.opening, place.identity, source_timezone)
+        try:
+            yield peer
+        finally:
+            await peer.close()
         return
     _refuse_switches(place, source_timezone, convert)
     if place.kind == ARCHIVE and place.path is not None:
@@ -103,41 +105,17 @@ async def _as_a_copy(place: Place) -> AsyncIterator[str]:
     if place.path is None:
         yield place.url
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy.db")
-        await asyncio.to_thread(_copied_at_one_moment, place.path, copy)
+    async with copied_file(place.path) as copy:
         query = place.url.partition("?")[2]
         yield f"sqlite:///{quote(str(copy))}" + (f"?{query}" if query else "")
 
 
-def _copied_at_one_moment(file: Path, copy: Path) -> None:
-    journal, its_copy = _beside(file), _beside(copy)
-    for attempt in range(_ATTEMPTS):
-        before = _state(file), _state(journal)
-        shutil.copyfile(file, copy)
-        its_copy.unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(journal, its_copy)
-        if (_state(file), _state(journal)) == before:
-            return
-        time.sleep(0.1 * attempt)
-    raise StorageConnectionError(f"{str(file)!r} changes all the time; stop its writers and run again")
-
-
-def _beside(file: Path) -> Path:
-    return file.with_name(f"{file.name}-wal")
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    try:
-        there = file.stat()
-    except FileNotFoundError:
-        return None
-    return (there.st_size, there.st_mtime_ns)
+def _refuse_conversion(place: Place, convert: str | None) -> None:
+    if convert is not None:
+        raise StorageConfigurationError(f"only a folder of session files can be converted, not {place}")
 
 
 def _refuse_switches(place: Place, source_timezone: str | None, convert: str | None) -> None:
-    if convert is not None:
-        raise StorageConfigurationError(f"only a folder of session files can be converted, not {place}")
+    _refuse_conversion(place, convert)
     if source_timezone is not None:
         raise StorageConfigurationError(f"{place} has no times without an offset, so leave the source's time zone out")

@@ -11,9 +11,21 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from legacy.engines import Engine, file_of, known_engines, lives_in_memory, storage_identity
+from legacy.stores.peers.kinds import Opening
+from legacy.stores.peers.registry import (
+    file_url,
+    identity_of,
+    is_peer,
+    opening_of,
+    path_of,
+    peer_formats,
+    told_by_looking,
+)
+from session_adapter.formats import PeerFormat
 from unified_storage.errors import (
     StorageConfigurationError,
     StorageError,
@@ -23,9 +35,11 @@ from unified_storage.errors import (
 )
 from unified_storage.opening import backend_names, parse_url
 
-LEGACY, ARCHIVE, STORAGE = "legacy", "jsonl", "storage"
+T = TypeVar("T")
+LEGACY, ARCHIVE, STORAGE, PEER = "legacy", "jsonl", "storage", "peer"
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_NOT_OURS = "{!r} is a SQLite file of another program; reading it is not supported in this version"
+_NOT_OURS = "{!r} is a SQLite file of another program, whose sessions nothing here can read"
+_EXAMPLES = {"file": "file:///folder"} | {engine.name: engine.example for engine in known_engines()}
 _OUR_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'unified\\_%' ESCAPE '\\'"
 
 
@@ -71,7 +85,13 @@ STORES = (
 
 def known_formats() -> list[StoreFormat]:
     """Every kind of place that can be read or written."""
-    return [*STORES, *map(_format_of, known_engines())]
+    return [*STORES, *map(_peer_format, peer_formats()), *map(_format_of, known_engines())]
+
+
+def _peer_format(format: PeerFormat) -> StoreFormat:
+    lossy = f"no word on {format.lossy}" if format.loses else ""
+    url = f"{format.family}+{_EXAMPLES[format.engines[0]]}"
+    return StoreFormat(format.name, url, reads=True, writes=format.writes, lossy=lossy)
 
 
 def _format_of(engine: Engine) -> StoreFormat:
@@ -84,16 +104,18 @@ class Place:
     """Where sessions are.
 
     Attributes:
-        kind: ``legacy``, ``jsonl`` or ``storage``.
+        kind: ``legacy``, ``jsonl``, ``storage``, or ``peer`` for a store of another framework.
         url: how it is opened; may hold a password, which ``str()`` masks.
         path: of a folder, an archive or a SQLite file; None for what is in no file.
         identity: its normalised URL without a password: the same for the same place.
+        opening: how a store of another framework is opened; None for all else.
     """
 
     kind: str
     url: str = field(repr=False)
     path: Path | None
     identity: str
+    opening: Opening | None = None
 
     def __str__(self) -> str:
         return redacted(self.url)
@@ -143,9 +165,17 @@ def place_of(text: str | Path) -> Place:
     url = parse_url(given)
     if url.scheme in backend_names():
         return Place(STORAGE, given, file_of(url), storage_identity(url))
+    if is_peer(scheme):
+        return _peer(given)
     if "+" in scheme or scheme in (LEGACY, ARCHIVE):
         return _foreign_place(given, scheme, rest)
     raise StorageConfigurationError(f"unknown place {redacted(given)!r}; known are {', '.join(_known())}")
+
+
+def _peer(given: str) -> Place:
+    opening = opening_of(given)
+    path = path_of(opening)
+    return Place(PEER, given, None if path is None else Path(path), identity_of(opening), opening)
 
 
 def _known() -> list[str]:
@@ -207,7 +237,10 @@ def _file(path: Path) -> Place:
 def _sqlite_file(path: Path) -> Place:
     if _looked_at(path, _has_our_tables):
         return place_of(f"sqlite:///{quote(str(path.absolute()))}")
-    raise StorageUnsupportedError(_NOT_OURS.format(str(path)))
+    format = _looked_at(path, told_by_looking)
+    if format is None:
+        raise StorageUnsupportedError(_NOT_OURS.format(str(path)))
+    return _peer(file_url(format, str(path.absolute())))
 
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:
@@ -220,7 +253,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(count)
 
 
-def _looked_at(path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
+def _looked_at(path: Path, look: Callable[[sqlite3.Connection], T]) -> T:
     """What *look* says of a SQLite file, which stays byte-identical, its journal included."""
     journal = path.with_name(path.name + "-wal")
     there = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
@@ -229,15 +262,15 @@ def _looked_at(path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
     # What is not in the file itself may still stand in its journal. A reader would write beside it, so copies are
     # read; but not where the file alone, however large, says yes.
     with contextlib.suppress(StorageError):
-        if _asked(there, path, look):
-            return True
+        if found := _asked(there, path, look):
+            return found
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(path, Path(folder, "copy.db")))
         shutil.copy(journal, Path(folder, "copy.db-wal"))
         return _asked(copy.as_uri(), path, look)
 
 
-def _asked(address: str, path: Path, look: Callable[[sqlite3.Connection], bool]) -> bool:
+def _asked(address: str, path: Path, look: Callable[[sqlite3.Connection], T]) -> T:
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:
             return look(connection)

@@ -6,7 +6,9 @@ from typing import Any
 
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
+from session_adapter.formats.langchain import LANGCHAIN_FILE, LANGCHAIN_REDIS, LANGCHAIN_SQL
 from session_adapter.formats.legacy_files import G0, G1, G2, G3
+from session_adapter.formats.peer import PeerFormat
 from session_adapter.formats.places import Document, is_mapping
 from unified_storage.errors import StorageValidationError
 
@@ -20,6 +22,7 @@ __all__ = [
     "G3",
     "Event",
     "Format",
+    "PeerFormat",
     "SessionBundle",
     "by_name",
     "detect",
@@ -28,7 +31,8 @@ __all__ = [
     "entry_form",
 ]
 
-# A document is of the first format that recognises it; `bare` recognises all that is left.
+# A document is of the first format that recognises it; `bare` recognises all that is left. Behind it stand the forms of
+# other frameworks, which no stored document has, but the entries of histories.
 FORMATS: tuple[Format, ...] = (
     CANONICAL,
     G3,
@@ -36,6 +40,9 @@ FORMATS: tuple[Format, ...] = (
     G2,
     G1,
     BARE,
+    LANGCHAIN_SQL,
+    LANGCHAIN_REDIS,
+    LANGCHAIN_FILE,
 )
 _BY_NAME = {format.name: format for format in FORMATS}
 _WRAPPED = {"format", "value"}

@@ -1,0 +1,134 @@
+"""Copying into a store of another framework: each session whole in its own form, written and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from legacy.migration.decision import NOT_OURS, Decision
+from legacy.migration.targets import Taken, item_of
+from legacy.stores.file_reading import refusal_of
+from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Item, Parcel
+from legacy.stores.peers.kinds import APP_STATE, USER_STATE, AppKey, Found, Key, PeerSession, PeerStore
+from legacy.stores.peers.losses import losses
+from legacy.stores.peers.packing import unpacked
+from legacy.stores.survey import temporary_database
+from session_adapter.documents import content_hash
+from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of, visible_id
+from unified_storage.errors import StorageConfigurationError, StorageError
+
+ID_COLLISION = "id_collision"
+_UNREADABLE = "unreadable_target"
+_STATES = (USER_STATE, APP_STATE)
+
+
+class IntoPeer:
+    """A store of another framework as a target; see ``Target``.
+
+    It keeps no word on who wrote a session, so one that differs is a conflict.
+
+    Args:
+        store: open to be written; closed with this.
+        mapping: ``app`` and ``user`` for sessions that have none, where the store's keys have both.
+    """
+
+    def __init__(self, store: PeerStore, mapping: Mapping[str, str], *, dry_run: bool, overwrite: bool) -> None:
+        self._store = store
+        self._mapping = mapping
+        self._dry_run = dry_run
+        self._overwrite = overwrite
+        self._seen = temporary_database("CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    async def take(self, parcels: Sequence[Parcel]) -> Taken:
+        wanted: dict[int, Found] = {}
+        decisions = [self._understood(place, parcel, wanted) for place, parcel in enumerate(parcels)]
+        there = await self._there(wanted)
+        for place, found in wanted.items():
+            decisions[place] = self._decided(found, there[place])
+        pairs = [*zip(parcels, decisions, strict=True)]
+        taken = Taken([item_of(parcel, decision) for parcel, decision in pairs])
+        taken.mismatches = await self._written({at: found for at, found in wanted.items() if decisions[at].writes})
+        held = [parcel for parcel, decision in pairs if decision.outcome in (COPIED, EQUAL, IGNORED)]
+        taken.lossy = [word for parcel in held for word in losses(parcel, self._store.format)]
+        return taken
+
+    async def finish(self) -> None:
+        """Every step was final by itself."""
+
+    async def close(self) -> None:
+        self._seen.close()
+        await self._store.close()
+
+    async def _written(self, wanted: Mapping[int, Found]) -> dict[int, tuple[str, ...]]:
+        """Write *wanted* and read it back; place -> what differs."""
+        if not wanted or self._dry_run:
+            return {}
+        await self._store.write([*wanted.values()])
+        back = await self._there(wanted)
+        return {place: ("document",) for place, found in wanted.items() if not _is_same(found, back[place])}
+
+    def _understood(self, place: int, parcel: Parcel, wanted: dict[int, Found]) -> Decision:
+        """Note in *wanted* what is to stand there, or say why nothing is."""
+        try:
+            key = self._key(parcel)
+            if key is None:
+                return Decision(IGNORED, "no_place")
+            if self._is_seen(key):
+                return Decision(QUARANTINED, ID_COLLISION)
+            wanted[place] = unpacked(parcel, key, self._store.format)
+        except StorageConfigurationError:
+            raise
+        except StorageError as error:
+            refused = refusal_of(error)
+            return Decision(QUARANTINED, refused.reason, refused.detail)
+        return Decision(COPIED)
+
+    def _key(self, parcel: Parcel) -> Key | None:
+        """Under what the record stands there; None where such stores have no place for its kind."""
+        record = parcel.record
+        if parcel.is_session:
+            return self._session_key(visible_id(record))
+        word = record["type"]
+        if word not in _STATES or word in self._store.format.loses:
+            return None
+        app_name = record["data"]["app_name"]
+        return AppKey(app_name) if word == APP_STATE else UserKey(app_name, record["data"]["user_id"])
+
+    def _session_key(self, named: SessionId) -> SessionId:
+        if not self._store.format.is_scoped:
+            return session_id_of(named)
+        if isinstance(named, SessionKey):
+            return named
+        missing = [name for name in ("app", "user") if not self._mapping.get(name)]
+        if missing:
+            told = " and ".join(missing)
+            raise StorageConfigurationError(
+                f"{self._store.format.name} names sessions by app, user and id, and {named!r} has an id alone:"
+                f" say {told} by --map, such as --map app=shop,user=ann"
+            )
+        return SessionKey(self._mapping["app"], self._mapping["user"], named)
+
+    def _is_seen(self, key: Key) -> bool:
+        return self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (repr(key),)).rowcount == 0
+
+    async def _there(self, wanted: Mapping[int, Found]) -> dict[int, Found | Item]:
+        """What stands there now under the same keys; an Item where nothing does, or nothing readable."""
+        if not wanted:
+            return {}
+        found = await self._store.read([self._store.unit(found.key) for found in wanted.values()])
+        return dict(zip(wanted, found, strict=True))
+
+    def _decided(self, found: Found, there: Found | Item) -> Decision:
+        if isinstance(there, Item):
+            return Decision(COPIED) if there.outcome == IGNORED else Decision(QUARANTINED, _UNREADABLE, there.detail)
+        if _is_same(found, there):
+            return Decision(EQUAL)
+        return Decision(COPIED, f"overwritten_{NOT_OURS}") if self._overwrite else Decision(CONFLICT, NOT_OURS)
+
+
+def _is_same(found: Found, there: Found | Item) -> bool:
+    """Whether a store holds what it is to hold."""
+    if isinstance(there, Item):
+        return False
+    if isinstance(found, PeerSession) and isinstance(there, PeerSession):
+        return content_hash(found.document) == content_hash(there.document)
+    return not isinstance(found, PeerSession) and not isinstance(there, PeerSession) and found.state == there.state

@@ -1,0 +1,231 @@
+"""Sessions of other frameworks as parcels, and parcels as sessions of other frameworks.
+
+A session becomes a record in the canonical form, a history whose entries keep the form they had, and a log
+``raw/<record id>`` with all that is neither: what a way back needs and nobody else reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from legacy.stores.contents import whole_content
+from legacy.stores.parcels import Log, Parcel, Record
+from legacy.stores.peers.kinds import AppKey, Found, PeerSession, PeerState, record_key
+from session_adapter.documents import Split, format_of, record_of, stored_document
+from session_adapter.entries import HISTORY, events_of, history_of, same_form
+from session_adapter.formats import CANONICAL, SessionBundle, entry_body, entry_form
+from session_adapter.formats.format import TIMES
+from session_adapter.formats.peer import PeerFormat
+from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
+from session_adapter.metadata import own_fields
+from session_adapter.timestamps import Zone, read_time
+from unified_storage.logs import log_id, parse_log_id
+
+RAW = "raw"
+_NOT_IN_THE_DOCUMENT = frozenset({"id", "created_at", "updated_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How parcels are made of what one store holds.
+
+    Attributes:
+        zone: of times without an offset.
+        started: stands for times that nothing tells.
+    """
+
+    format: PeerFormat
+    version: str | None
+    zone: Zone
+    started: datetime
+
+    def packed(self, found: Found) -> Parcel:
+        """Raises ``StorageValidationError`` or ``StorageCapacityError`` for what cannot be stored."""
+        record, logs = self._state(found) if isinstance(found, PeerState) else self._session(found)
+        content = whole_content(record, logs)
+        unknown = record["metadata"].get("~", {}).get("time_unknown", ())
+        reasons = (*found.warnings, *(f"{name}_unknown" for name in unknown))
+        return Parcel(record, logs, content, content, True, found.label, reasons, found.size)
+
+    # a session
+
+    def _session(self, found: PeerSession) -> tuple[Record, list[Log]]:
+        bundle = self.format.read(found.document, id=session_id_of(found.key), source_timezone=self.zone)
+        times, unknown = self._times(bundle.session.get("created_at"), bundle.session.get("updated_at"))
+        fields = {name: value for name, value in bundle.session.items() if name not in _NOT_IN_THE_DOCUMENT}
+        document = CANONICAL.write(SessionBundle(fields, [], {"session_id": session_id_of(found.key)}))
+        own = {"time_unknown": unknown} if unknown else {}
+        record = record_of(found.key, Split(CANONICAL, document, None), own)
+        record |= {"thread_id": None, "version": 1, "expires_at": found.expires_at} | times
+        stored = record["id"]
+        history = self._log(history_of(stored), [self._entry(value) for value in bundle.entries], times["updated_at"])
+        raw = self._log(log_id(RAW, stored), [{"body": self._raw_body(bundle.raw)}], times["updated_at"])
+        further = [
+            self._log(log_id(name, stored), entries, times["updated_at"])
+            for name, entries in sorted(found.further_logs.items())
+        ]
+        return record, [history, raw, *further]
+
+    def _entry(self, value: Any) -> dict[str, Any]:
+        return {"body": entry_body(self.format, value), "key": self.format.entry_key(value), **self._said(value)}
+
+    def _said(self, value: Any) -> dict[str, Any]:
+        event = self.format.to_event(value)
+        told = None if event is None else event.get("timestamp")
+        moment = None if told is None else read_time(told, self.zone).moment
+        return {} if moment is None else {"created_at": moment}
+
+    def _raw_body(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        return {"format": self.format.name, "format_version": self.version, "value": dict(raw)}
+
+    @staticmethod
+    def _log(id: str, entries: Sequence[Mapping[str, Any]], now: datetime) -> Log:
+        blank = {"key": None, "created_at": now}
+        numbered = [{**blank, **entry, "seq": seq} for seq, entry in enumerate(entries, 1)]
+        return {"log_id": id, "last_seq": len(numbered), "entries": numbered}
+
+    # a state
+
+    def _state(self, found: PeerState) -> tuple[Record, list[Log]]:
+        stored, kind = record_key(found.key)
+        names = {"app_name": found.key.app_name}
+        if isinstance(found.key, UserKey):
+            names["user_id"] = found.key.user_id
+        times, unknown = self._times(found.created_at, found.updated_at)
+        record = {
+            "id": stored,
+            "type": kind,
+            "data": {**names, "state": found.state},
+            "metadata": {"~": {"time_unknown": unknown}} if unknown else {},
+            "session_id": None,
+            "thread_id": None,
+            "version": 1,
+            "expires_at": found.expires_at,
+            **times,
+        }
+        if found.raw is None:
+            return record, []
+        return record, [
+            self._log(log_id(RAW, stored, kind), [{"body": self._raw_body(found.raw)}], times["updated_at"])
+        ]
+
+    def _times(self, created: datetime | None, updated: datetime | None) -> tuple[dict[str, datetime], list[str]]:
+        """Both times, an unknown one from the other of the two, and which were unknown."""
+        unknown = [name for name, moment in (("created_at", created), ("updated_at", updated)) if moment is None]
+        return {
+            "created_at": created or updated or self.started,
+            "updated_at": updated or created or self.started,
+        }, unknown
+
+
+# the way back
+
+
+def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerFormat) -> Found:
+    """What a store in *format* is to hold of *parcel*.
+
+    Entries that came from there are as they were, others are built; so is the document, in which only what has changed
+    since is another.
+
+    Args:
+        key: under which it is to stand there.
+    Raises:
+        StorageValidationError: something in it has no place in that form.
+    """
+    raw = _raw_of(parcel, format)
+    record = parcel.record
+    if not isinstance(key, str | SessionKey):
+        return PeerState(
+            key,
+            dict(record["data"].get("state") or {}),
+            raw,
+            record["created_at"],
+            record["updated_at"],
+            record["expires_at"],
+            size=parcel.size,
+        )
+    shown: Mapping[str, Any] = {}
+    fields = _fields_of(record, key)
+    if raw is None:
+        raw = format.blank(fields)
+    else:
+        shown = format.read(raw).shown
+    entries = _elements(_entries(parcel, history_of(record["id"])), format)
+    document = format.write(SessionBundle(_placeable(fields, shown, record, format), entries, raw, shown))
+    return PeerSession(key, document, _further(parcel), record["expires_at"], size=parcel.size)
+
+
+def _fields_of(record: Mapping[str, Any], key: SessionId) -> dict[str, Any]:
+    bundle = format_of(record).read(stored_document(record), id=session_id_of(key))
+    times = {name: record[name] for name in TIMES}
+    owners = {"app_name": key.app_name, "user_id": key.user_id} if isinstance(key, SessionKey) else {}
+    return {**bundle.session, **owners, **times}
+
+
+def _placeable(
+    fields: Mapping[str, Any], shown: Mapping[str, Any], record: Mapping[str, Any], format: PeerFormat
+) -> dict[str, Any]:
+    """Those of *fields* that the form has a place for, times that changed as it writes them."""
+    placed = {name: value for name, value in fields.items() if name in format.own_places and name != "id"}
+    unknown = own_fields(record).get("time_unknown", ())
+    for name in TIMES:
+        if name in placed and placed[name] != shown.get(name):
+            if name in unknown and record["created_at"] == record["updated_at"]:
+                del placed[name]  # nobody knows it: it stands for the other
+            else:
+                placed[name] = format.written_time(placed[name])
+    return placed
+
+
+def _raw_of(parcel: Parcel, format: PeerFormat) -> dict[str, Any] | None:
+    """What was kept beside the session when it came from a store in *format*; None where it came from elsewhere."""
+    for entry in _entries(parcel, log_id(RAW, parcel.record["id"], parcel.record["type"])):
+        body = entry["body"]
+        if isinstance(body, Mapping) and body.get("format") == format.name:
+            return dict(body["value"])
+    return None
+
+
+def _entries(parcel: Parcel, id: str) -> list[dict[str, Any]]:
+    return next((log["entries"] for log in parcel.logs if log["log_id"] == id), [])
+
+
+def _further(parcel: Parcel) -> dict[str, list[dict[str, Any]]]:
+    named = ((parse_log_id(log["log_id"]).name, log["entries"]) for log in parcel.logs)
+    return {name: entries for name, entries in named if entries and name not in (HISTORY, RAW)}
+
+
+def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat) -> list[Any]:
+    """The entries as elements of a document in *format*."""
+    elements: list[Any] = []
+    loose: list[dict[str, Any]] = []
+    for entry in entries:
+        writer, value = entry_form(entry["body"])
+        if writer is not None and same_form(writer, format):
+            elements += [*_built(loose, format), value]
+            loose = []
+        else:
+            loose += events_of(entry["body"])
+    return elements + _built(loose, format)
+
+
+def _built(events: Sequence[dict[str, Any]], format: PeerFormat) -> list[Any]:
+    """New elements for *events* that other writers wrote, one an event; in a form of runs one a run."""
+    if format.of_run is None:
+        return [format.from_event(event) for event in events]
+    return [format.of_run(run_id, run) for run_id, run in runs_of(events)]
+
+
+def runs_of(events: Sequence[Mapping[str, Any]]) -> list[tuple[str | None, list[dict[str, Any]]]]:
+    """*events* by the run they belong to, in order; those of none are taken turn by turn, from a user's event on."""
+    runs: list[tuple[str | None, list[dict[str, Any]]]] = []
+    for event in events:
+        run_id = event.get("run_id")
+        begins = not runs or runs[-1][0] != run_id or (run_id is None and event.get("role") == "user")
+        if begins:
+            runs.append((run_id if isinstance(run_id, str) else None, []))
+        runs[-1][1].append(dict(event))
+    return runs

@@ -1,0 +1,130 @@
+"""A store of another framework as a source: surveyed once, then read in the order of our record ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from legacy.stores.file_reading import refusal_of
+from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel
+from legacy.stores.peers.kinds import AppKey, Found, Key, Opening, PeerStore, Unit, record_key, shown_key
+from legacy.stores.peers.packing import Packing
+from legacy.stores.peers.registry import open_peer
+from legacy.stores.survey import in_batches, temporary_database
+from session_adapter.identity import SessionKey, UserKey
+from session_adapter.timestamps import zone_named
+from unified_storage.errors import StorageCapacityError, StorageValidationError
+
+_AT_A_TIME = 50
+_SCHEMA = """
+    CREATE TABLE units (id TEXT, type TEXT, key TEXT, place TEXT, label TEXT, PRIMARY KEY (id, type)) WITHOUT ROWID;
+    CREATE TABLE findings (item TEXT);
+"""
+
+
+class PeerSource:
+    """See ``Source``.
+
+    Args:
+        store: open; closed with this.
+        identity: its place's URL, without a password.
+        zone: of times without an offset; None is this machine's.
+    """
+
+    whole = True
+
+    def __init__(self, store: PeerStore, identity: str, zone: str | None) -> None:
+        self.identity = identity
+        self.told: dict[str, Any] = {} if zone is None else {"source_timezone": zone}
+        self.store = store
+        named = None if zone is None else zone_named(zone)
+        self._packing = Packing(store.format, store.version, named, datetime.now(UTC))
+        self._index = temporary_database(_SCHEMA)
+
+    async def survey(self) -> int:
+        async for batch in self.store.units():
+            for one in batch:
+                self._note(one if isinstance(one, Item) else self._indexed(one))
+        (count,) = self._index.execute("SELECT count(*) FROM units").fetchone()
+        return int(count)
+
+    def _indexed(self, unit: Unit) -> Item | None:
+        """Note where the unit is; an Item where it cannot be named, or is there already."""
+        try:
+            stored, kind = record_key(unit.key)
+        except StorageValidationError as error:
+            return Item(unit.label, shown_key(unit.key), QUARANTINED, ("invalid_session_id",), detail=error.message)
+        row = (stored, kind, _as_text(unit.key), unit.place, unit.label)
+        if self._index.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?)", row).rowcount:
+            return None
+        return Item(unit.label, shown_key(unit.key), QUARANTINED, (DUPLICATE,), kind)
+
+    def _note(self, item: Item | None) -> None:
+        if item is not None:
+            facts = [item.file, item.id, item.outcome, item.reasons, item.type, item.detail]
+            self._index.execute("INSERT INTO findings VALUES (?)", (json.dumps(facts),))
+
+    async def findings(self) -> AsyncIterator[list[Item]]:
+        for rows in in_batches(self._index, "SELECT item FROM findings ORDER BY rowid"):
+            yield [_item(text) for (text,) in rows]
+
+    async def batches(self, *, after: str | None = None) -> AsyncIterator[list[Parcel | Item]]:
+        place = (after or "", "\U0010ffff" if after else "")
+        select = "SELECT id, type, key, place, label FROM units WHERE (id, type) > (?, ?) ORDER BY id, type LIMIT ?"
+        while rows := self._index.execute(select, (*place, _AT_A_TIME)).fetchall():
+            units = [Unit(_as_key(key), where, label) for _, _, key, where, label in rows]
+            yield await self.parcels(units)
+            place = (rows[-1][0], rows[-1][1])
+
+    async def parcels(self, units: Sequence[Unit]) -> list[Parcel | Item]:
+        """What stands there under *units* now, in their order."""
+        return [self._parcel(found) for found in await self.store.read(units)]
+
+    def _parcel(self, found: Found | Item) -> Parcel | Item:
+        if isinstance(found, Item):
+            return found
+        try:
+            return self._packing.packed(found)
+        except (StorageValidationError, StorageCapacityError) as error:
+            refused = refusal_of(error)
+            kind = record_key(found.key)[1]
+            return Item(found.label, shown_key(found.key), QUARANTINED, (refused.reason,), kind, refused.detail)
+
+    async def close(self) -> None:
+        self._index.close()
+        await self.store.close()
+
+
+def _as_text(key: Key) -> str:
+    match key:
+        case SessionKey():
+            parts = ["scoped", key.app_name, key.user_id, key.session_id]
+        case UserKey():
+            parts = ["user", key.app_name, key.user_id]
+        case AppKey():
+            parts = ["app", key.app_name]
+        case _:
+            parts = [SESSION, key]
+    return json.dumps(parts)
+
+
+def _as_key(text: str) -> Key:
+    kind, *parts = json.loads(text)
+    kinds: dict[str, Callable[..., Key]] = {SESSION: str, "scoped": SessionKey, "user": UserKey, "app": AppKey}
+    return kinds[kind](*parts)
+
+
+def _item(text: str) -> Item:
+    file, id, outcome, reasons, kind, detail = json.loads(text)
+    return Item(file, id, outcome, tuple(reasons), kind, detail)
+
+
+async def open_peer_source(opening: Opening, identity: str, zone: str | None) -> PeerSource:
+    """The store of another framework that *opening* names, to be read.
+
+    Raises:
+        StorageConfigurationError: it is not there, or is no such store.
+    """
+    return PeerSource(await open_peer(opening, zone=zone), identity, zone)

@@ -1,0 +1,93 @@
+"""What is known of the forms in which other frameworks keep sessions, beside what every format knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from session_adapter.formats.format import Event, Format
+
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "user": "whose session it is",
+        "app": "which application it belongs to",
+        "participants": "its agent, team or workflow",
+        "name": "its name",
+        "metadata": "its metadata",
+        "state": "its state",
+        "user_state": "the state of its user",
+        "app_state": "the state of its application",
+        "summary": "its summary",
+        "created_at": "when it was made",
+        "updated_at": "when it changed last",
+        "expires_at": "when it expires",
+        "event_ids": "the ids of its events",
+        "event_times": "when its events were said",
+        "runs": "which events belong to one run",
+        "authors": "who of the participants spoke",
+        "usage": "how many tokens its events took",
+        "state_deltas": "which event changed which state",
+        "further_logs": "tracks and branches beside the history",
+        "further_fields": "fields that only its own writer knows",
+        "bytes": "which values are bytes",
+    }
+)
+"""What a format may have no place for, by the word that formats and reports use."""
+
+Fields = Mapping[str, Any]
+
+
+def _no_key(_: Any) -> str | None:
+    return None
+
+
+def _nothing(fields: Fields) -> dict[str, Any]:
+    raise NotImplementedError(f"this format writes no new sessions, so none for {fields['id']!r}")
+
+
+def _as_it_is(moment: datetime) -> Any:
+    return moment
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PeerFormat(Format):
+    """The form in which another framework keeps a session.
+
+    Its *document* is everything that the framework's store has of one session: rows as objects with their columns, JSON
+    columns parsed (as their text where they do not parse), times as the store has them. ``history_path`` is where the
+    rows or elements stand that are its events, or its runs; the rest is carried along and patched.
+
+    Attributes:
+        family: the word before the ``+`` of a URL; several formats of one framework share it.
+        engines: where such stores live: ``sqlite postgresql mysql redis file``.
+        is_scoped: sessions belong to a user of an app; else they have an id alone.
+        writes: whether sessions can be written in this form.
+        loses: what it has no place for; words of :data:`LOSSES`.
+        blank: the document of a new session, without events, for the fields of the neutral model that it has
+            (``id`` always, ``created_at`` and ``updated_at`` as aware datetimes in UTC).
+        entry_key: what names an entry, one of each in a session; None where nothing does.
+        of_run: for a form whose entries are whole runs: the events of a run (oldest first) and its id -> an entry.
+        written_time: how a moment stands in its documents.
+    """
+
+    family: str
+    engines: tuple[str, ...]
+    is_scoped: bool = False
+    writes: bool = True
+    loses: tuple[str, ...] = ()
+    blank: Callable[[Fields], dict[str, Any]] = _nothing
+    entry_key: Callable[[Any], str | None] = _no_key
+    of_run: Callable[[str | None, Sequence[Event]], dict[str, Any]] | None = None
+    written_time: Callable[[datetime], Any] = _as_it_is
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.loses) - LOSSES.keys():
+            raise ValueError(f"{self.name}: no such losses: {', '.join(sorted(unknown))}")
+
+    @property
+    def lossy(self) -> str:
+        """What writing this form loses, for people; empty when nothing."""
+        return "; ".join(LOSSES[word] for word in self.loses)

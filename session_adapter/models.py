@@ -153,7 +153,7 @@ class SessionSummary(_Sparse):
 
     Attributes:
         run_count, total_tokens: of the runs that it covers.
-        created_at: when it was written.
+        created_at: when it was written, in UTC; None where its writer does not tell.
         source: ``model``, or ``fallback`` where a model failed; None for one that was handed in.
         boundary: how far it reaches, where that is known.
         base: of a fallback: the last content that was none. The boundary is that one's.
@@ -163,7 +163,7 @@ class SessionSummary(_Sparse):
     content: str
     run_count: int = 0
     total_tokens: int = 0
-    created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    created_at: Moment | None = Field(default_factory=lambda: datetime.now(UTC))
     source: str | None = None
     boundary: SummaryBoundary | None = None
     base: str | None = None

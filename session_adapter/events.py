@@ -52,6 +52,7 @@ class Events:
         before: int | None = None,
         since: datetime | None = None,
         limit: int | None = None,
+        turn_safe: bool = False,
     ) -> list[Event]:
         """The events of *session*, oldest first; empty when there is no such session.
 
@@ -64,11 +65,20 @@ class Events:
             after, before: ``seq`` numbers, both exclusive.
             since: an aware time; entries whose time is that or later.
             limit: only the first *limit* events; not together with ``last``.
+            turn_safe: so many more that the turn they begin in is whole, and calls and results that lack each other
+                left out, so that a model takes them; goes with ``last`` and ``since``.
         """
         for name, value in (("last", last), ("limit", limit)):
             check_count(name, value)
         if last is not None and limit is not None:
             raise StorageValidationError("last and limit exclude each other", details={"path": "last"})
+        if turn_safe:
+            from session_adapter.windows import safe_window  # here: few ask for it
+
+            if (after, before, limit) != (0, None, None):
+                message = "a turn-safe window is bounded by last and since alone"
+                raise StorageValidationError(message, details={"path": "turn_safe"})
+            return await safe_window(self, session, last=last, since=since)
         stored_id = record_id(session)
         with storage_failures("read the events of a session"):
             if last is not None:

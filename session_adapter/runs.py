@@ -37,7 +37,7 @@ class Runs:
         without a ``run_id`` belongs to no run.
         """
         with storage_failures("read the runs of a session"):
-            return _gathered(await self._storage.read(history_of(record_id(session))))
+            return gathered(await self._storage.read(history_of(record_id(session))))
 
     async def get(self, session: SessionId, run_id: str) -> Run | None:
         """The run called *run_id*; None when there is none."""
@@ -144,7 +144,8 @@ _UNSEEN = 2**63
 """Stands for the number of an entry that has none yet: above every number that a list has held."""
 
 
-def _gathered(entries: Entries) -> list[Run]:
+def gathered(entries: Entries) -> list[Run]:
+    """The runs that all *entries* of a history show, as :meth:`Runs.read` hands them out."""
     runs: dict[object, Run] = {}
     loose: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:

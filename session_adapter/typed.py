@@ -19,9 +19,9 @@ from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.record import new_id
 from unified_storage.values import copied, encode
 
-_WHOLE = ("metadata", "state", "agent_data")
-_DOCUMENTS = (*NAMES, *_WHOLE, "summary")
-"""The fields of the model that stand in the document."""
+WHOLE = ("metadata", "state", "agent_data")
+DOCUMENTED = (*NAMES, *WHOLE, "summary")
+"""The fields of the model that stand in a document."""
 
 
 # reading
@@ -32,7 +32,7 @@ def shown_session(
     *,
     zone: Zone = None,
     runs: Iterable[Mapping[str, Any]] = (),
-    events: Iterable[FlatEvent] = (),
+    events: Iterable[FlatEvent | Event] = (),
     levels: Mapping[str, Any] | None = None,
 ) -> Session:
     """The session in *record* as a typed object, which remembers what it shows and shares nothing with others.
@@ -85,10 +85,10 @@ def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None)
         fields["agent_data"] = document["agent_data"]
     if (summary := _summary(read.get("summary"), zone)) is not None:
         fields["summary"] = stored_summary(summary)
-    return fields | {name: value for name, value in document.items() if name not in _placed_keys(format)}
+    return fields | {name: value for name, value in document.items() if name not in placed_keys(format)}
 
 
-def _placed_keys(format: Format) -> set[str]:
+def placed_keys(format: Format) -> set[str]:
     """The top-level keys of documents in *format* that hold what the model has a field for."""
     heads = {path[0] for name in (*SHOWN, "status") for path in format.places(name)}
     return heads | set(format.history_path[:1] if format.history_path else ()) | Session.model_fields.keys()

@@ -148,6 +148,18 @@ def _record_over(session: SessionId, stored: Record, split: Split, trace: Trace 
 # updates
 
 
+async def replace_document(
+    tx: IUnifiedStorage, session: SessionId, stored: Record, document: Mapping[str, Any]
+) -> None:
+    """Replace the document of *stored*, and leave its history as it is.
+
+    Args:
+        document: its message list empty, as that of *stored* is.
+    """
+    split = Split(format_of(stored), dict(document), [])
+    await tx.save(_record_over(session, stored, split, trace_of(stored)))
+
+
 class _Untouched(list[Any]):
     """Stands in the place of a list that an update may leave alone."""
 

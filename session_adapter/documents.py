@@ -188,7 +188,9 @@ def rendered(document: Document, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def rendered_times(record: Mapping[str, Any]) -> dict[str, str]:
     """The record's times as views show them in the metadata."""
-    return {"created_at": render(record["created_at"]), "updated_at": render(record["updated_at"])}
+    created, updated = record["created_at"], record["updated_at"]
+    shown = render(created)
+    return {"created_at": shown, "updated_at": shown if updated is created else render(updated)}
 
 
 def with_own_times(document: Document, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,21 +91,22 @@ def flat_events(entry: Mapping[str, Any], zone: Zone) -> list[Event]:
     ``timestamp`` is text in UTC, and null where the message has no readable time of its own.
     """
     body = entry["body"]
+    if type(body) is dict and "role" in body:  # an event in our own form, as nearly all are
+        return [_flat(body, entry, 0, entry["key"], zone)]
     own_key = None if is_run(body) else entry["key"]
     return [_flat(event, entry, index, own_key, zone) for index, event in enumerate(events_of(body))]
 
 
-def _flat(event: Event, entry: Mapping[str, Any], index: int, key: str | None, zone: Zone) -> Event:
-    shown = {**_BLANK, **event, "seq": entry["seq"], "index": index, "timestamp": _shown_time(event, entry, zone)}
+def _flat(event: Mapping[str, Any], entry: Mapping[str, Any], index: int, key: str | None, zone: Zone) -> Event:
+    shown = {**_BLANK, **event, "seq": entry["seq"], "index": index}
+    if shown["timestamp"] is not None:
+        shown["timestamp"] = _shown_time(shown["timestamp"], entry, zone)
     if shown["id"] is None:
         shown["id"] = key
     return shown
 
 
-def _shown_time(event: Event, entry: Mapping[str, Any], zone: Zone) -> str | None:
-    told = event.get("timestamp")
-    if told is None:
-        return None
+def _shown_time(told: object, entry: Mapping[str, Any], zone: Zone) -> str | None:
     reading = read_time(told, zone)
     if reading.moment is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from session_adapter.identity import SESSION
@@ -32,7 +33,10 @@ def session_filters(filters: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if filters is None:
         return {"type": SESSION}
-    return {"$and": [{"type": SESSION}, _translated(filters)]}
+    translated = _translated(filters)
+    if "type" in translated:
+        return {"$and": [{"type": SESSION}, translated]}
+    return {"type": SESSION, **translated}
 
 
 def session_order(order_by: str) -> str:
@@ -66,6 +70,7 @@ def _condition(key: object, value: Any) -> dict[str, Any]:
     return {path: _moments(path, value) if path in COLUMNS else value}
 
 
+@lru_cache(maxsize=1024)
 def _path(key: str) -> str:
     if key in COLUMNS or key.startswith("$"):
         return key

@@ -103,6 +103,8 @@ def visible_id(record: Mapping[str, Any]) -> SessionId:
         StorageIntegrityError: the id is a scoped one, and neither metadata nor document holds its parts.
     """
     stored: str = record["id"]
+    if stored[:1] != "~":
+        return stored
     if not _is_scoped(stored):
         return stored.removeprefix("~")
     for holder in (record.get("metadata"), record.get("data")):

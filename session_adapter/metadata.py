@@ -31,6 +31,10 @@ def derived_metadata(document: Document, session: SessionId, format: Format, own
 def users_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of *record* without our own fields."""
     metadata = object_of(record.get("metadata")) or {}
+    if "".join(metadata).count(OWN) <= (OWN in metadata):  # no other name has one, as nearly always
+        users = metadata.copy()
+        users.pop(OWN, None)
+        return users
     return {_users_name(key) if key[:1] == OWN else key: value for key, value in metadata.items() if key != OWN}
 
 

@@ -143,11 +143,12 @@ class SessionStorageAdapter(SessionService):
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    key = visible_id(record)
+    key, metadata = visible_id(record), users_metadata(record)
+    metadata.update(rendered_times(record))
     return {
         "key": key,
         "session_id": session_id_of(key),
-        "metadata": users_metadata(record) | rendered_times(record),
+        "metadata": metadata,
         "created_at": record["created_at"],
         "updated_at": record["updated_at"],
     }

@@ -10,9 +10,11 @@ from session_adapter.errors import (
     UserIdRequiredError,
 )
 from session_adapter.identity import SessionKey, UserKey, record_id
-from session_adapter.models import Event, SessionData, SessionMetadata, SessionMetrics, SessionSummary
+from session_adapter.models import Event, Run, SessionData, SessionMetadata, SessionMetrics, SessionSummary
+from session_adapter.repository import SessionRepository
 from session_adapter.scoped import ScopedSessionService
 from session_adapter.service import ISessionService, SessionService
+from session_adapter.session import Session, new_session
 from session_adapter.sessions import BatchDeleteResult, SessionStorageAdapter
 from session_adapter.stored_summaries import Summaries, SummaryWindow
 
@@ -22,7 +24,9 @@ __all__ = [
     "Event",
     "ISessionService",
     "InvalidSessionIdError",
+    "Run",
     "ScopedSessionService",
+    "Session",
     "SessionAlreadyExistsError",
     "SessionData",
     "SessionIdRequiredError",
@@ -30,6 +34,7 @@ __all__ = [
     "SessionMetadata",
     "SessionMetrics",
     "SessionNotFoundError",
+    "SessionRepository",
     "SessionService",
     "SessionStorageAdapter",
     "SessionSummary",
@@ -38,5 +43,6 @@ __all__ = [
     "SummaryWindow",
     "UserIdRequiredError",
     "UserKey",
+    "new_session",
     "record_id",
 ]

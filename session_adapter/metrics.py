@@ -18,7 +18,7 @@ _BEGUN = ("started_at", "created_at")
 _ENDED = ("completed_at", "finished_at", "ended_at")
 _SAID = ("timestamp", "created_at")
 _ERRORS = ("error", "error_message", "error_code", "exception")
-_LONGEST = timedelta.max.total_seconds()
+_LONGEST = 1e12  # seconds; what is more fits no timedelta, and is no run
 
 
 def metrics_of(runs: Iterable[Document | BaseModel]) -> SessionMetrics:
@@ -31,7 +31,7 @@ def metrics_of(runs: Iterable[Document | BaseModel]) -> SessionMetrics:
     if not listed:
         return SessionMetrics()
     durations = [seconds for run in listed if (seconds := seconds_of(run)) is not None]
-    average = sum(seconds / len(durations) for seconds in durations)
+    average = sum(durations) / len(durations) if durations else 0.0
     return SessionMetrics(
         total_runs=len(listed),
         total_tokens=tokens_used(listed),

@@ -110,6 +110,8 @@ class Event(Model):
 class _Sparse(Model):
     """Own fields that are None are left out of the JSON form."""
 
+    model_config = ConfigDict(defer_build=True)
+
     @model_serializer(mode="wrap")
     def _without_none(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         own = type(self).model_fields
@@ -173,7 +175,7 @@ class SessionSummary(_Sparse):
 class SessionMetrics(Model):
     """How the runs of a session went; ``avg_response_time`` is seconds in the JSON form."""
 
-    model_config = ConfigDict(ser_json_timedelta="float")
+    model_config = ConfigDict(ser_json_timedelta="float", defer_build=True)
 
     total_runs: int = Field(default=0, ge=0)
     total_tokens: int = Field(default=0, ge=0)

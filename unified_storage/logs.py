@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -20,8 +21,8 @@ from unified_storage.errors import (
 )
 from unified_storage.record import MAX_ID_BYTES, check_list, checked_id, checked_time, checked_type, is_system
 from unified_storage.texts import encode_each
-from unified_storage.times import moment
-from unified_storage.values import decode
+from unified_storage.times import micros, moment
+from unified_storage.values import decode, native_texts
 
 MAX_KEY_BYTES = 255
 MAX_LOG_ID_BYTES = 2 * MAX_ID_BYTES + 1
@@ -30,6 +31,7 @@ MAX_SEQ = (1 << 53) - 1
 _OWNER_OF_A_PLAIN_LOG = "session"
 _ENTRY_FIELDS = frozenset({"body", "key", "created_at"})
 _STORED_FIELDS = _ENTRY_FIELDS | {"seq"}
+_INT = frozenset({int})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def checked_entries(entries: Iterable[Mapping[str, Any]]) -> list[EntryDraft]:
 
 
 def _drafts(entries: Sequence[object], path: str, fields: frozenset[str]) -> list[EntryDraft]:
+    """The entries as drafts; what is wrong with one is told with its place."""
     checked = [_checked_entry(entry, path, place, fields) for place, entry in enumerate(entries)]
     bodies = encode_each([entry["body"] for entry in checked], lambda place: f"{path}[{place}].body")
     return [_draft(entry, body, path, place) for place, (entry, body) in enumerate(zip(checked, bodies, strict=True))]
@@ -220,32 +223,83 @@ class RestoredLog:
 
 
 def checked_logs(logs: Iterable[Mapping[str, Any]]) -> list[RestoredLog]:
-    """Logs to restore."""
+    """Logs to restore; the entries of all of them are looked at together where nothing is odd about any."""
     check_list(logs, "logs")
-    return [checked_log(log) for log in logs]
+    given = [(log, _listed_entries(log)) for log in logs]
+    drafts = _plain_drafts([entry for _, entries in given for entry in entries])
+    if drafts is None:
+        return [_checked_log(log, _drafts(entries, log["log_id"], _STORED_FIELDS)) for log, entries in given]
+    those = iter(drafts)
+    return [_checked_log(log, [*itertools.islice(those, len(entries))]) for log, entries in given]
 
 
 def checked_log(log: Mapping[str, Any]) -> RestoredLog:
     """A log to restore: numbers rise, none is above ``last_seq``, keys are unique."""
+    return checked_logs([log])[0]
+
+
+def _listed_entries(log: Mapping[str, Any]) -> list[Any]:
     if not isinstance(log, Mapping) or not {"log_id", "last_seq", "entries"} == set(log):
         raise StorageValidationError("a log is {log_id, last_seq, entries}", details={"path": "logs"})
-    owner = parse_log_id(log["log_id"])
-    drafts = _drafts([*log["entries"]], log["log_id"], _STORED_FIELDS)
-    numbers = [draft.seq for draft in drafts if type(draft.seq) is int and draft.seq >= 1]
-    if len(numbers) != len(drafts):
+    parse_log_id(log["log_id"])
+    return [*log["entries"]]
+
+
+def _plain_drafts(entries: Sequence[Any]) -> list[EntryDraft] | None:
+    """Entries to restore as drafts, looked at column by column; None where any of them needs a closer look.
+
+    It is for the logs of an import, which are many and mostly without fault: what is wrong is told by :func:`_drafts`.
+    """
+    if not all(type(entry) is dict and entry.keys() == _STORED_FIELDS for entry in entries):
+        return None
+    keys = [entry["key"] for entry in entries]
+    bodies = native_texts([entry["body"] for entry in entries])
+    moments = _plain_moments([entry["created_at"] for entry in entries])
+    if bodies is None or moments is None or not _are_plain_keys([key for key in keys if key is not None]):
+        return None
+    return [*map(EntryDraft, bodies, keys, moments, [entry["seq"] for entry in entries])]
+
+
+def _are_plain_keys(keys: Sequence[Any]) -> bool:
+    if not all(type(key) is str and 0 < len(key) <= MAX_KEY_BYTES for key in keys):
+        return False
+    together = "".join(keys)
+    return together.isascii() and "\0" not in together
+
+
+def _plain_moments(times: Sequence[Any]) -> list[int] | None:
+    """Times as microseconds, None where any is no time of UTC; the entries of an import often share theirs."""
+    found: list[int] = []
+    last, since = None, 0
+    for when in times:
+        if when is not last:
+            if type(when) is not datetime or when.tzinfo is not UTC:
+                return None
+            last, since = when, micros(when)
+        found.append(since)
+    return None if times and last is None else found
+
+
+def _checked_log(log: Mapping[str, Any], drafts: list[EntryDraft]) -> RestoredLog:
+    owner, last_seq = parse_log_id(log["log_id"]), log["last_seq"]
+    _, keys, times, numbers = zip(*drafts, strict=True) if drafts else ((), (), (), ())
+    if not _INT.issuperset(map(type, numbers)) or min(numbers, default=1) < 1:
         raise StorageValidationError(f"{log['log_id']!r}: every entry needs its seq", details={"path": "logs"})
-    last_seq = log["last_seq"]
-    rising = all(left < right for left, right in itertools.pairwise(numbers))
+    rising = all(map(operator.lt, numbers, numbers[1:]))
     if type(last_seq) is not int or last_seq < (numbers[-1] if numbers else 0) or not rising:
         raise StorageValidationError(f"{log['log_id']!r}: seq must rise up to last_seq", details={"path": "logs"})
     if last_seq > MAX_SEQ:
         raise StorageValidationError(f"{log['log_id']!r}: last_seq must be below 2**53", details={"path": "logs"})
-    if any(draft.created_at is None for draft in drafts):
+    if None in times:
         raise StorageValidationError(f"{log['log_id']!r}: every entry needs created_at", details={"path": "logs"})
-    keys = [draft.key for draft in drafts if draft.key is not None]
-    if len(keys) != len(set(keys)):
+    if len({*keys}) < len(keys) and _occurs_twice(keys):
         raise StorageValidationError(f"{log['log_id']!r}: a key occurs twice", details={"path": "logs"})
     return RestoredLog(owner.log_id, owner, last_seq, drafts)
+
+
+def _occurs_twice(keys: Iterable[str | None]) -> bool:
+    there = [key for key in keys if key is not None]
+    return len({*there}) < len(there)
 
 
 @dataclass(frozen=True, slots=True)

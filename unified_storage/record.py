@@ -7,15 +7,15 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_storage.clock import Clock
 from unified_storage.errors import StorageCapacityError, StorageValidationError
 from unified_storage.times import micros, moment
-from unified_storage.values import MAX_ENCODED, decode, encode
+from unified_storage.values import MAX_ENCODED, decode, encode, native_texts
 
 FIELDS = (
     "id",
@@ -58,8 +58,7 @@ class REPLACE:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A checked record on its way in: texts are encoded, times are microseconds since 1970 UTC."""
 
     id: str
@@ -115,11 +114,18 @@ class Draft:
         return record
 
 
-def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: bool = False) -> Draft:
+def checked_record(
+    data: Mapping[str, Any],
+    *,
+    path: str = "record",
+    restored: bool = False,
+    texts: tuple[str, str | None] | None = None,
+) -> Draft:
     """*data* as a draft, or ``StorageValidationError`` naming the place of the fault.
 
     Args:
         restored: ``updated_at`` counts, so it has to be a time; else it is taken as it comes and ignored.
+        texts: its ``data`` and ``metadata``, where they are encoded already.
     """
     if not isinstance(data, Mapping):
         raise StorageValidationError(f"{path} must be a mapping, not {type(data).__name__}", details={"path": path})
@@ -135,8 +141,8 @@ def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: b
         raise _wrong(f"{path}.data", "a dict", document)
     if metadata is not None and type(metadata) is not dict:
         raise _wrong(f"{path}.metadata", "a dict or None", metadata)
-    data_text = encode(document, path="data")
-    metadata_text = None if metadata is None else encode(metadata, path="metadata")
+    data_text = encode(document, path="data") if texts is None else texts[0]
+    metadata_text = None if metadata is None else encode(metadata, path="metadata") if texts is None else texts[1]
     _check_size(record_id, data_text, metadata_text)
     return Draft(
         id=record_id,
@@ -155,16 +161,28 @@ def checked_record(data: Mapping[str, Any], *, path: str = "record", restored: b
 def checked_records(data_list: Iterable[Mapping[str, Any]], *, restored: bool = False) -> list[Draft]:
     """Every record of a batch as a draft; a refusal carries ``details["index"]`` and the id."""
     check_list(data_list, "records" if restored else "data_list")
+    given = [*data_list]
     drafts = []
-    for index, data in enumerate(data_list):
+    for index, (data, texts) in enumerate(zip(given, _texts_of(given), strict=True)):
         try:
-            drafts.append(checked_record(data, path=f"[{index}]", restored=restored))
+            drafts.append(checked_record(data, path=f"[{index}]", restored=restored, texts=texts))
         except (StorageValidationError, StorageCapacityError) as error:
             error.details.setdefault("index", index)
             if isinstance(data, Mapping):
                 error.details.setdefault("id", data.get("id"))
             raise
     return drafts
+
+
+def _texts_of(given: Sequence[Any]) -> Sequence[tuple[str, str | None] | None]:
+    """The ``data`` and ``metadata`` of records, encoded together; None for each where that shows no fault of any."""
+    if not all(type(data) is dict for data in given):
+        return [None] * len(given)
+    documents = native_texts([data.get("data") for data in given])
+    metadata = native_texts([data.get("metadata") for data in given])
+    if documents is None or metadata is None:
+        return [None] * len(given)
+    return [*zip(documents, metadata, strict=True)]
 
 
 def _check_size(record_id: str, data_text: str, metadata_text: str | None) -> None:

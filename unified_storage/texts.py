@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from unified_storage.errors import StorageError
-from unified_storage.values import encode
+from unified_storage.values import encode, native_texts
 
 
 def is_plain(value: object) -> bool:
@@ -25,9 +25,8 @@ def encode_each(values: Sequence[Any], path: Callable[[int], str]) -> list[str]:
     Args:
         path: what a value is called in errors, by its place.
     """
-    if len(values) > 1 and is_plain(values):
-        return plain_texts(values)
-    return [encode(value, path=path(place)) for place, value in enumerate(values)]
+    texts = native_texts([*values]) if len(values) > 1 else None
+    return [encode(value, path=path(place)) for place, value in enumerate(values)] if texts is None else texts
 
 
 def plain_texts(values: Sequence[Any]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from unified_storage.backends.sql import logs
-from unified_storage.backends.sql.records import Head, drop, written
+from unified_storage.backends.sql.records import Head, drop, row_of, written
 from unified_storage.backends.sql.statements import Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.logs import RestoredLog
@@ -66,19 +66,22 @@ def _written(store: Store, type_name: str, drafts: Sequence[Draft], stamps_over:
     statements = store.statements
     stored = yield from _living(store, type_name, drafts)
     now = store.now()
-    stamps = {id: head.stamps for id, head in stored.items()}
-    rows = {draft.id: written(store, draft, stamps_over(draft, stamps.get(draft.id), now)) for draft in drafts}
     over = [draft for draft in drafts if draft.id in stored]
     fresh = [draft for draft in drafts if draft.id not in stored]
     numbers = {id: head.n for id, head in stored.items()}
     if over:
-        yield statements.update_record.many([{"row": numbers[draft.id], **rows[draft.id]} for draft in over])
-        yield statements.put_document.many([{"row": numbers[draft.id], "data": draft.data_text} for draft in over])
+        yield statements.update_record.many(
+            [
+                {"row": head.n, **written(store, draft, stamps_over(draft, head.stamps, now))}
+                for draft, head in ((draft, stored[draft.id]) for draft in over)
+            ]
+        )
+        yield statements.put_document.rows([(numbers[draft.id], draft.data_text) for draft in over])
     if fresh:
-        yield statements.insert_records.many([rows[draft.id] for draft in fresh])
+        yield statements.insert_records.rows([row_of(store, draft, stamps_over(draft, None, now)) for draft in fresh])
         found = yield statements.heads_of_type([draft.id for draft in fresh], type_name)
-        numbers.update((head.id, head.n) for head in (Head(*row) for row in found))
-        yield statements.insert_document.many([{"row": numbers[draft.id], "data": draft.data_text} for draft in fresh])
+        numbers.update((id, number) for number, id, *_ in found)
+        yield statements.insert_document.rows([(numbers[draft.id], draft.data_text) for draft in fresh])
         if store.claims is not None:
             for draft in fresh:
                 store.claims.owns(draft.key)
@@ -117,21 +120,13 @@ def _restored(store: Store, restored: Sequence[RestoredLog], owners: Mapping[Key
             [{"log": numbers[log.log_id], "last": log.last_seq, "left": len(log.entries)} for log in old]
         )
     if new:
-        yield statements.insert_logs.many(
-            [
-                {
-                    "log_id": log.log_id,
-                    "owner": owners[log.owner.owner_key],
-                    "last_seq": log.last_seq,
-                    "count": len(log.entries),
-                }
-                for log in new
-            ]
+        yield statements.insert_logs.rows(
+            [(log.log_id, owners[log.owner.owner_key], log.last_seq, len(log.entries)) for log in new]
         )
         numbers |= yield from _numbers(store, new)
-    entries = [(numbers[log.log_id], log.stored) for log in restored if log.entries]
+    entries = [row for log in restored for row in logs.restored_rows(numbers[log.log_id], log)]
     if entries:
-        yield logs.inserted(store, entries)
+        yield statements.insert_entry.rows(entries)
 
 
 def _numbers(store: Store, restored: Sequence[RestoredLog]) -> Steps[dict[str, int]]:

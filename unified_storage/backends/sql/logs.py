@@ -68,7 +68,12 @@ def _begun(store: Store, name: LogName, owner: Head, place: Placed) -> Steps[int
 def _write(store: Store, log: int, place: Placed) -> Steps[None]:
     if place.fresh:
         now = store.now()
-        yield inserted(store, [(log, [draft.stored(seq, now) for seq, draft in place.fresh.items()])])
+        yield store.statements.insert_entry.rows(
+            [
+                (log, seq, draft.key, now if draft.created_at is None else draft.created_at, draft.body)
+                for seq, draft in place.fresh.items()
+            ]
+        )
     if place.replaced:
         yield store.statements.replace_entry.many(
             [
@@ -78,15 +83,9 @@ def _write(store: Store, log: int, place: Placed) -> Steps[None]:
         )
 
 
-def inserted(store: Store, logs: Iterable[tuple[int, Iterable[StoredEntry]]]) -> Call:
-    """Write new entries, of logs by their row numbers."""
-    return store.statements.insert_entry.many(
-        [
-            {"log": log, "seq": entry.seq, "key": entry.key, "created_at": entry.created_at, "body": entry.body}
-            for log, entries in logs
-            for entry in entries
-        ]
-    )
+def restored_rows(log: int, restored: RestoredLog) -> list[Row]:
+    """The rows of its entries, for a log by its row number."""
+    return [(log, seq, key, created_at, body) for body, key, created_at, seq in restored.entries]
 
 
 def pop(store: Store, name: LogName) -> Steps[Entry | None]:
@@ -118,7 +117,7 @@ def restore(store: Store, restored: RestoredLog) -> Steps[None]:
         yield store.statements.delete_entries(log=log)
         yield store.statements.update_log(log=log, last=restored.last_seq, left=count)
     if restored.entries:
-        yield inserted(store, [(log, restored.stored)])
+        yield store.statements.insert_entry.rows(restored_rows(log, restored))
     yield _touched(store, owner)
 
 

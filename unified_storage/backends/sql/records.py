@@ -264,19 +264,16 @@ def insert(store: Store, draft: Draft, stamps: Stamps) -> Steps[int]:
 
 
 def written(store: Store, draft: Draft, stamps: Stamps) -> dict[str, Any]:
+    """The values of a record's row by their columns, its number aside."""
+    return dict(zip(store.statements.insert_records.names, row_of(store, draft, stamps), strict=True))
+
+
+def row_of(store: Store, draft: Draft, stamps: Stamps) -> tuple[Any, ...]:
     """The values of a record's row, its number aside."""
-    columns: dict[str, Any] = {
-        "id": draft.id,
-        "type": draft.type,
-        "session_id": draft.session_id,
-        "thread_id": draft.thread_id,
-        **stamps._asdict(),
-        "expires_at": draft.expires_at,
-    }
-    times = {
-        name: moment(columns[name]) for name in ("created_at", "updated_at", "expires_at") if columns[name] is not None
-    }
-    return {**columns, "metadata": draft.metadata_text, **store.keys(draft, columns | times)}
+    expires_at = draft.expires_at
+    keys = store.keys(draft, {**stamps._asdict(), "expires_at": expires_at})
+    names = draft.id, draft.type, draft.session_id, draft.thread_id
+    return (*names, *stamps, expires_at, draft.metadata_text, *keys)
 
 
 def update(

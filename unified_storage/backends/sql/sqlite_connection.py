@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +28,8 @@ from unified_storage.errors import (
 T = TypeVar("T")
 MEMORY = ":memory:"
 _STEPS_BETWEEN_LOOKS = 20_000
+_VALUES_AT_ONCE = 250
+"""Of an insert of several rows, which takes half the time of as many inserts; with more of them it gains no more."""
 _NOT_UTF8 = "Could not decode to UTF-8"
 _KINDS: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_BUSY: StorageConflictError,
@@ -190,12 +194,28 @@ class SQLiteConnection:
 
     def _rows(self, call: Call) -> list[Row]:
         if call.many:
-            self._sqlite.executemany(call.sql, call.values)
+            self._run_many(call.sql, call.values, are_inserts=call.into is not None)
             return []
         return self._sqlite.execute(call.sql, call.values).fetchall()
 
+    def _run_many(self, sql: str, rows: Sequence[Row], *, are_inserts: bool) -> None:
+        done = 0
+        at_once = max(1, _VALUES_AT_ONCE // len(rows[0])) if are_inserts and rows else 1
+        if 1 < at_once <= len(rows):
+            done = len(rows) - len(rows) % at_once
+            parts = [[*chain.from_iterable(rows[start : start + at_once])] for start in range(0, done, at_once)]
+            self._sqlite.executemany(_of_several(sql, at_once), parts)
+        self._sqlite.executemany(sql, rows[done:])
+
     def close(self) -> None:
         self._sqlite.close()
+
+
+@lru_cache(maxsize=64)
+def _of_several(sql: str, count: int) -> str:
+    """An insert of one row as one of *count* rows."""
+    head, word, places = sql.rpartition(" VALUES ")
+    return head + word + ", ".join([places] * count)
 
 
 def _uri(path: str, create: bool) -> str:

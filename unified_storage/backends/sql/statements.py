@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +15,13 @@ from unified_storage.logs import ReadRange
 
 T = TypeVar("T")
 Row = Sequence[Any]
+
+
+class Into(NamedTuple):
+    """Where an insert puts rows whose values stand in the order of *columns*."""
+
+    table: str
+    columns: tuple[str, ...]
 
 
 class Call(NamedTuple):
@@ -30,6 +37,8 @@ class Call(NamedTuple):
     """Its one row is the number of the row it inserted, where the statement itself cannot return that."""
     may_exist: bool = False
     """What it makes (a table, an index, a column, a row) may be there already, which is no error."""
+    into: Into | None = None
+    """All that it does with its many tuples is to put them there: an engine may have a faster way to do that."""
 
 
 Steps = Generator[Call, list[Row], T]
@@ -46,6 +55,7 @@ class Statement:
     """Values that stand in the statement itself."""
     is_all: bool = False
     wants_number: bool = False
+    into: Into | None = None
 
     def __call__(self, **values: Any) -> Call:
         given = {**self.constants, **values} if self.constants else values
@@ -54,6 +64,10 @@ class Statement:
     def many(self, rows: Sequence[dict[str, Any]]) -> Call:
         given = [{**self.constants, **row} for row in rows] if self.constants else rows
         return Call(self.sql, [[row[name] for name in self.names] for row in given], many=True)
+
+    def rows(self, rows: Sequence[Row]) -> Call:
+        """Insert *rows*, whose values stand in the order of ``names``."""
+        return Call(self.sql, rows, many=True, into=self.into)
 
 
 def head_of(tables: Tables) -> list[sa.Column[Any]]:
@@ -78,11 +92,16 @@ class Statements:
         self._of_entries(tables)
         self._of_upkeep(tables)
 
-    def _compiled(self, element: sa.ClauseElement, **flags: bool) -> Statement:
+    def _compiled(self, element: sa.ClauseElement, **flags: Any) -> Statement:
         compiled = element.compile(dialect=self._dialect.sqlalchemy)
         names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
         constants = {name: value for name, value in compiled.params.items() if value is not None}
         return Statement(str(compiled), tuple(names), constants, **flags)
+
+    def _inserting(self, table: sa.Table[Any], values: Mapping[str, str]) -> Statement:
+        """An insert of rows; *values* names the value of each column, in the order of the table."""
+        insert = sa.insert(table).values({column: sa.bindparam(name) for column, name in values.items()})
+        return self._compiled(insert, into=Into(table.name, tuple(values)))
 
     def _numbered(self, insert: sa.Insert, number: sa.Column[Any]) -> Statement:
         """An insert whose one row is the new row's number."""
@@ -135,11 +154,12 @@ class Statements:
         written = [c.name for c in r if c.name != "n"]
         insert_record = sa.insert(records).values({name: bind(name) for name in written})
         self.insert_record = self._numbered(insert_record, r.n)
-        self.insert_records = self._compiled(insert_record)
+        self.insert_records = self._inserting(records, {name: name for name in written})
         changed: dict[str, Any] = {name: bind(name) for name in written if name not in ("id", "type")}
         self.update_record = self._compiled(sa.update(records).where(r.n == bind("row")).values(changed))
-        self.insert_document = self._compiled(sa.insert(documents).values(n=bind("row"), data=bind("data")))
-        self.put_document = replace(self.insert_document, sql=self.insert_document.sql + self._dialect.or_in_its_place)
+        self.insert_document = self._inserting(documents, {"n": "row", "data": "data"})
+        or_replace = self.insert_document.sql + self._dialect.or_in_its_place
+        self.put_document = replace(self.insert_document, sql=or_replace, into=None)
         self.touch = self._compiled(
             sa.update(records).where(r.n == bind("row")).values(version=r.version + 1, updated_at=bind("moved_at"))
         )
@@ -168,7 +188,7 @@ class Statements:
             log_id=bind("log_id"), owner=bind("owner"), last_seq=bind("last_seq"), count=bind("count")
         )
         self.insert_log = self._numbered(insert_log, logs.c.n)
-        self.insert_logs = self._compiled(insert_log)
+        self.insert_logs = self._inserting(logs, {name: name for name in ("log_id", "owner", "last_seq", "count")})
         self.update_log = self._compiled(
             sa.update(logs).where(logs.c.n == bind("log")).values(last_seq=bind("last"), count=bind("left"))
         )
@@ -184,11 +204,7 @@ class Statements:
         entries, e, bind = tables.entries, tables.entries.c, sa.bindparam
         of_log = e.log == bind("log")
         shown = [e.seq, e.key, e.created_at, e.body]
-        self.insert_entry = self._compiled(
-            sa.insert(entries).values(
-                log=bind("log"), seq=bind("seq"), key=bind("key"), created_at=bind("created_at"), body=bind("body")
-            )
-        )
+        self.insert_entry = self._inserting(entries, {column.name: column.name for column in e})
         self.replace_entry = self._compiled(
             sa.update(entries)
             .where(of_log, e.seq == bind("place"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.statements import Statements
 from unified_storage.clock import Clock
-from unified_storage.filters import Path, value_at
+from unified_storage.filters import MISSING, Path, value_at
 from unified_storage.order_keys import index_key
+from unified_storage.paths import DOCUMENTS
 from unified_storage.record import Draft, now_micros
+from unified_storage.times import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,32 @@ class Store:
     def now(self) -> int:
         return now_micros(self.clock)
 
-    def keys(self, draft: Draft, columns: Mapping[str, Any]) -> dict[str, bytes | None]:
-        """The value of every slot for a record of this type; unused slots are None."""
-        keys: dict[str, bytes | None] = dict.fromkeys([f"k{slot}" for slot in range(self.statements.slots)])
+    def keys(self, draft: Draft, stamps: Mapping[str, int | None]) -> list[bytes | None]:
+        """The value of every slot for a record of this type; unused slots are None.
+
+        Args:
+            stamps: its ``version``, and its times in microseconds.
+        """
+        keys: list[bytes | None] = [None] * self.statements.slots
         slots = self.slots.get(draft.type, {})
         if slots:
-            # Only the documents that some path looks into are decoded.
-            parts = {path[0] for path in slots} & {"data", "metadata"}
-            record = {**columns, **{part: draft.decoded(part) for part in parts}}
+            record = _looked_into(draft, stamps, {path[0] for path in slots})
             for path, slot in slots.items():
-                keys[f"k{slot.number}"] = index_key(value_at(record, path))[0]
+                value = value_at(record, path)
+                if value is not None and value is not MISSING:
+                    keys[slot.number] = index_key(value)[0]
         return keys
+
+
+def _looked_into(draft: Draft, stamps: Mapping[str, int | None], parts: Collection[str]) -> dict[str, Any]:
+    """Those *parts* of a record, as it will be stored, that some path looks into: no other is decoded."""
+    record: dict[str, Any] = {}
+    for part in parts:
+        if part in DOCUMENTS:
+            record[part] = draft.decoded(part)
+        elif part in stamps:
+            since = stamps[part]
+            record[part] = since if part == "version" or since is None else moment(since)
+        else:
+            record[part] = getattr(draft, part)
+    return record

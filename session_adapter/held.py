@@ -16,8 +16,9 @@ from session_adapter.identity import SessionId, SessionKey, record_id, session_i
 from session_adapter.levels import APP, TEMP, USER
 from session_adapter.models import Run
 from session_adapter.session import Session, Shown
+from session_adapter.summary_document import summary_body
 from session_adapter.timestamps import Zone
-from session_adapter.typed import DOCUMENTED, WHOLE, digest, placed_keys, shown_fields, stored_summary
+from session_adapter.typed import DOCUMENTED, WHOLE, digest, placed_keys, shown_fields
 from unified_storage.errors import StorageValidationError
 from unified_storage.handed_in import kept
 from unified_storage.record import DELETE
@@ -60,7 +61,7 @@ class Held:
         _check(session)
         fields = {name: value for name in DOCUMENTED if not _is_empty(value := getattr(session, name))}
         if session.summary is not None:
-            fields["summary"] = stored_summary(session.summary)
+            fields["summary"] = summary_body(session.summary)
         runs = {run.run_id: encode(run.body(), path=f"runs[{at}]") for at, run in enumerate(session.runs)}
         copy = kept({"fields": _own(fields, session), "extra": session.model_extra or {}}, "session")
         return cls(session.key, copy["fields"], copy["extra"], runs, session.created_at, session._shown)

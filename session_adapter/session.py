@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from session_adapter.identity import SessionId, SessionKey
 from session_adapter.models import Event, Model, Moment, Run, SessionMetrics, SessionSummary
 from session_adapter.usage import tokens_used
+
+if TYPE_CHECKING:
+    from session_adapter.answering import SummaryModel
 
 __all__ = ["Run", "Session", "SessionMetrics", "SessionSummary", "Shown", "new_session"]
 
@@ -136,7 +139,7 @@ class Session(Model):
 
     def calculate_total_tokens(self) -> int:
         """The tokens of all runs together; what a run does not tell, or not as a number, counts 0."""
-        return tokens_used(run.body() for run in self.runs)
+        return tokens_used(self.runs)
 
     def calculate_metrics(self) -> SessionMetrics:
         """How its runs went."""
@@ -157,7 +160,7 @@ class Session(Model):
             )
         )
 
-    async def generate_ai_summary(self, model: Any, *, timeout: float = 30.0) -> SessionSummary:
+    async def generate_ai_summary(self, model: SummaryModel, *, timeout: float = 30.0) -> SessionSummary:
         """Have *model* summarise the conversation of all runs; where it fails, the last runs' text is the summary.
 
         Args:

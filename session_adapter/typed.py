@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from session_adapter.documents import format_of, stored_document
 from session_adapter.formats import Event as FlatEvent
 from session_adapter.formats import Format
 from session_adapter.formats.format import NAMES, SHOWN
 from session_adapter.identity import SessionKey, session_id_of, visible_id
-from session_adapter.models import Event, Run, SessionSummary
+from session_adapter.models import Event, Run
 from session_adapter.session import Session, Shown
-from session_adapter.timestamps import Zone, read_time, render
+from session_adapter.summary_document import summary_body, summary_in
+from session_adapter.timestamps import Zone
 from unified_storage.record import new_id
 from unified_storage.values import copied, encode
 
@@ -83,8 +82,8 @@ def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None)
     fields = {name: read[name] for name in (*NAMES, "metadata", "state") if name in read}
     if isinstance(document.get("agent_data"), dict):
         fields["agent_data"] = document["agent_data"]
-    if (summary := _summary(read.get("summary"), zone)) is not None:
-        fields["summary"] = stored_summary(summary)
+    if (summary := summary_in(read.get("summary"), zone)) is not None:
+        fields["summary"] = summary_body(summary)
     return fields | {name: value for name, value in document.items() if name not in placed_keys(format)}
 
 
@@ -92,26 +91,6 @@ def placed_keys(format: Format) -> set[str]:
     """The top-level keys of documents in *format* that hold what the model has a field for."""
     heads = {path[0] for name in (*SHOWN, "status") for path in format.places(name)}
     return heads | set(format.history_path[:1] if format.history_path else ()) | Session.model_fields.keys()
-
-
-def _summary(found: Any, zone: Zone) -> SessionSummary | None:
-    if not isinstance(found, Mapping):
-        return None
-    text = {} if "content" in found else {"content": found.get("summary")}
-    try:
-        return SessionSummary.model_validate(
-            {**found, **text, "created_at": read_time(found.get("created_at"), zone).moment}
-        )
-    except ValidationError:
-        return None
-
-
-def stored_summary(summary: SessionSummary) -> dict[str, Any]:
-    """*summary* as documents keep it: its time is text in UTC."""
-    fields = {**summary.__dict__, **(summary.model_extra or {})}
-    if summary.created_at is not None:
-        fields["created_at"] = render(summary.created_at)
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _run(body: Mapping[str, Any]) -> Run:

@@ -11,6 +11,7 @@ from legacy.stores.contents import history_in, shown_id
 from legacy.stores.opening import open_source
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
+from legacy.stores.peers.source import PeerSource
 from legacy.stores.places import place_of
 from session_adapter.documents import format_of, stored_document
 from session_adapter.entries import events_of
@@ -34,6 +35,7 @@ class PlaceFacts:
         indexed: paths that are fast there, by record type; empty for what is no storage.
         left_out: what is there and is not read: outcome -> how many (quarantined, duplicate, ignored).
         health: what a storage says of itself; empty for what is none.
+        version: what a store of another framework says of its own version; None where it says nothing.
     """
 
     place: str
@@ -45,6 +47,7 @@ class PlaceFacts:
     indexed: dict[str, list[str]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     health: dict[str, Any] = field(default_factory=dict)
+    version: str | None = None
 
     @property
     def sessions(self) -> int:
@@ -62,6 +65,7 @@ class PlaceFacts:
             "indexed": self.indexed,
             "left_out": dict(sorted(self.left_out.items())),
             "health": self.health,
+            "version": self.version,
         }
 
 
@@ -76,6 +80,8 @@ async def inspect_place(text: str | Path, *, source_timezone: str | None = None)
     async with open_source(place, source_timezone=source_timezone) as source:
         if isinstance(source, OurStorage):
             await _look_at_storage(source.storage, facts)
+        if isinstance(source, PeerSource):
+            facts.kind, facts.version = source.store.format.name, source.store.version
         await source.survey()
         async for items in source.findings():
             facts.left_out.update(item.outcome for item in items)

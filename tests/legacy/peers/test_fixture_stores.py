@@ -1,0 +1,75 @@
+"""Every store that a real library wrote is copied whole: counts and conversations are those of its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from legacy.migration import copy_store, inspect_place, verify_stores
+from legacy.stores.peers.registry import peer_formats
+from session_adapter import SessionKey, SessionStorageAdapter
+from session_adapter.identity import visible_id
+from tests.legacy.peers.fixture_stores import FixtureStore, canonical
+from tests.places import Place, engines, place_on
+from unified_storage import IUnifiedStorage
+
+
+@pytest.fixture(params=engines("sqlite", "postgresql", "mysql", "redis"))
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    async with place_on(request.param, tmp_path) as place:
+        yield place
+
+
+def expected_hash(conversation: dict[str, Any]) -> str:
+    """Of what the library itself can read back, where that is less than what it was given."""
+    found: str = conversation.get("sha256_read_back") or conversation["sha256"]
+    return found
+
+
+async def test_a_store_is_copied_whole(fixture_store: FixtureStore, store_url: str, target: Place) -> None:
+    told = {"source_timezone": fixture_store.manifest["timezone_of_writer"]} if "v0" in fixture_store.name else {}
+    report = await copy_store(store_url, target.address, **told)
+    assert report.ledger.copied == report.ledger.verified == fixture_store.manifest["sessions"], [*report.items]
+    again = await copy_store(store_url, target.address, **told)
+    assert again.ledger.equal == fixture_store.manifest["sessions"], [*again.items]
+    async with target.open() as storage:
+        assert await hashes(storage) == {id: expected_hash(one) for id, one in fixture_store.conversations.items()}
+    verified = await verify_stores(store_url, target.address)
+    assert (verified.equal, verified.different, verified.missing) == (verified.compared, 0, 0)
+
+
+async def hashes(storage: IUnifiedStorage) -> dict[str, str]:
+    """The hash of each conversation as its events show it, by session id."""
+    of = canonical().canon_sha
+    events = SessionStorageAdapter(storage).events
+    found: dict[str, str] = {}
+    for record in await storage.list({"type": "session"}):
+        key = visible_id(record)
+        found[key.session_id if isinstance(key, SessionKey) else key] = of(await events.read(key))
+    return found
+
+
+async def test_looking_tells_what_it_is(fixture_store: FixtureStore, store_url: str) -> None:
+    facts = await inspect_place(store_url)
+    assert facts.sessions == fixture_store.manifest["sessions"]
+    assert facts.kind in {format.name for format in peer_formats() if format.family == fixture_store.family}
+
+
+async def test_the_source_stays_as_it_is(fixture_store: FixtureStore, store_url: str, tmp_path: Path) -> None:
+    if fixture_store.lives_on not in ("sqlite", "file"):
+        pytest.skip("a server's store has no bytes to compare; see the command log")
+    before = digests(tmp_path)
+    await inspect_place(store_url)
+    assert digests(tmp_path) == before
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

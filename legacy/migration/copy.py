@@ -20,7 +20,7 @@ from legacy.migration.targets import Taken, Target
 from legacy.stores.legacy_files import LOCAL
 from legacy.stores.opening import is_missing, open_source, open_untouched
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
-from legacy.stores.peers.registry import open_peer, written_format
+from legacy.stores.peers.registry import open_as_it_is, open_to_write, written_format
 from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
@@ -158,8 +158,8 @@ async def _into_place(stack: AsyncExitStack, place: Place, source: Source, writi
     if place.kind == ARCHIVE and place.path is not None:
         return IntoArchive(place.path, dry_run=dry_run, overwrite=overwrite)
     if place.opening is not None:
-        store = await open_peer(place.opening, to_write=True)
-        return IntoPeer(store, writing.mapping, dry_run=dry_run, overwrite=overwrite)
+        opened = open_as_it_is(place.opening, is_there=place.is_there) if dry_run else open_to_write(place.opening)
+        return IntoPeer(await opened, writing.mapping, dry_run=dry_run, overwrite=overwrite)
     if place.is_foreign:
         raise StorageUnsupportedError(f"{place} is a SQLite file of another program; name a file of its own to copy to")
     opening = _as_it_is(stack, place) if dry_run else stack.enter_async_context(open_storage(place.url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from legacy.engines import storage_identity
+from legacy.stores.peers.empty import EmptyStore
 from legacy.stores.peers.kinds import Family, Opening, PeerStore, Tables
 from session_adapter.formats import FORMATS, PeerFormat
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError
@@ -96,10 +98,28 @@ def identity_of(opening: Opening) -> str:
     return f"{_named(opening.family)[0].family}+{place}" + (f"?{query}" if query else "")
 
 
-async def open_peer(opening: Opening, *, zone: str | None = None, to_write: bool = False) -> PeerStore:
-    """The store that *opening* names; see ``Family.open_store``."""
-    family = family_named(_named(opening.family)[0].family)
-    return await family.open_store(replace(opening, zone=zone, to_write=to_write))
+async def open_to_read(opening: Opening, zone: str | None = None) -> PeerStore:
+    """The store that *opening* names, told by looking; see ``Family.open_store``."""
+    return await _family_of(opening).open_store(replace(opening, zone=zone))
+
+
+async def open_to_write(opening: Opening) -> PeerStore:
+    """The store that *opening* names, made where there is none.
+
+    Raises:
+        StorageUnsupportedError: nothing of that name is written on that engine.
+    """
+    written_format(opening)
+    return await _family_of(opening).open_store(replace(opening, to_write=True))
+
+
+async def open_as_it_is(opening: Opening, *, is_there: bool) -> PeerStore:
+    """What would be written to; an empty store stands for one that is not there, which is not made."""
+    format = written_format(opening)
+    if is_there:
+        with contextlib.suppress(StorageConfigurationError):  # a database without such tables
+            return await open_to_read(opening)
+    return EmptyStore(format)
 
 
 def told_by_looking(connection: sqlite3.Connection) -> PeerFormat | None:
@@ -119,6 +139,10 @@ def path_of(opening: Opening) -> str | None:
     if opening.engine == "sqlite":
         return parse_url(opening.url).path
     return unquote(opening.url.partition("://")[2]) if opening.engine == "file" else None
+
+
+def _family_of(opening: Opening) -> Family:
+    return family_named(_named(opening.family)[0].family)
 
 
 def _named(word: str) -> list[PeerFormat]:

@@ -11,7 +11,7 @@ from legacy.stores.file_reading import refusal_of
 from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel
 from legacy.stores.peers.kinds import AppKey, Found, Key, Opening, PeerStore, Unit, record_key, shown_key
 from legacy.stores.peers.packing import Packing
-from legacy.stores.peers.registry import open_peer
+from legacy.stores.peers.registry import open_to_read
 from legacy.stores.survey import in_batches, temporary_database
 from session_adapter.identity import SessionKey, UserKey
 from session_adapter.timestamps import zone_named
@@ -127,4 +127,4 @@ async def open_peer_source(opening: Opening, identity: str, zone: str | None) ->
     Raises:
         StorageConfigurationError: it is not there, or is no such store.
     """
-    return PeerSource(await open_peer(opening, zone=zone), identity, zone)
+    return PeerSource(await open_to_read(opening, zone), identity, zone)

@@ -54,6 +54,12 @@ def is_result(event: Mapping[str, Any]) -> bool:
     return event.get("role") in _TOOL_ROLES or event.get("tool_call_id") is not None
 
 
+def is_long_running(event: Mapping[str, Any], call: Mention) -> bool:
+    """Whether *event* says of its *call* that a first result may come before the real one, as ADK does."""
+    waiting = event.get("long_running_tool_ids")
+    return isinstance(waiting, list | tuple | set) and not call.ids.isdisjoint(filter(None, map(text_of, waiting)))
+
+
 def calls_in(event: Mapping[str, Any]) -> list[Mention]:
     """The calls that *event* makes, in their order."""
     if is_result(event):

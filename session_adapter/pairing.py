@@ -12,6 +12,7 @@ from session_adapter.calls import (
     Place,
     calls_in,
     has_more_than,
+    is_long_running,
     is_partial,
     is_result,
     only_at,
@@ -21,13 +22,18 @@ from session_adapter.calls import (
 )
 from session_adapter.formats import Event
 
+INTERRUPTED = "interrupted"
+"""The status of a result that stands for one that never came, and of the last event of a run that was broken off."""
+
 
 def paired(events: Iterable[Event]) -> list[Event]:
     """*events* as model APIs take them: each call has its results right behind it, each result its call before it.
 
     A result goes to the nearest call before it that can be its own; one that stands further behind is told right behind
-    its call. Results without a call, calls without a result, messages that said nothing but those, and partial events
-    are left out. What is told as it was is the same object; the rest are copies.
+    its call. Of two results of one call the later one counts; in a later turn only where the first just said to wait:
+    it is marked ``interrupted``, or the call's id is among the ``long_running_tool_ids`` of its event. Results without
+    a call, calls without a result, messages that said nothing but those, and partial events are left out. What is told
+    as it was is the same object; the rest are copies.
     """
     told = _told(events)
     _match(told)
@@ -44,7 +50,9 @@ def open_calls(events: Iterable[Event]) -> list[Mention]:
 @dataclass(eq=False, slots=True)
 class _Call:
     mention: Mention
+    may_wait: bool
     block: int = 0
+    turn: int = 0
     answer: tuple[_Told, int] | None = None
     """The event that brings its result, and which of that event's results it is."""
 
@@ -55,8 +63,14 @@ class _Told:
     def __init__(self, at: int, event: Event) -> None:
         self.at = at
         self.event = event
-        self.calls = [_Call(mention) for mention in calls_in(event)]
+        self.calls = [_Call(mention, may_wait=is_long_running(event, mention)) for mention in calls_in(event)]
         self.results = results_in(event)
+        self.says = has_more_than(event, self.results)
+
+    @property
+    def starts_turn(self) -> bool:
+        """Whether the user speaks here."""
+        return self.says and self.event.get("role") == "user"
 
 
 def _told(events: Iterable[Event]) -> list[_Told]:
@@ -73,8 +87,8 @@ def _match(told: Iterable[_Told]) -> None:
         for number, result in enumerate(one.results):
             if (call := calls.answered_by(result)) is not None:
                 call.answer = (one, number)
-        if one.results or one.event.get("role") == "user":
-            calls.block += 1
+        calls.turn += one.starts_turn
+        calls.block += one.starts_turn or bool(one.results)
         for made in one.calls:
             calls.add(made)
 
@@ -84,12 +98,13 @@ class _CallsSoFar:
     """Calls are a block when nothing came back, and no user spoke, between them: a result looks in the newest first."""
 
     block: int = 0
+    turn: int = 0
     every: list[_Call] = field(default_factory=list)
     by_id: defaultdict[str, list[_Call]] = field(default_factory=lambda: defaultdict(list))
     by_name: defaultdict[str, list[_Call]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, call: _Call) -> None:
-        call.block = self.block
+        call.block, call.turn = self.block, self.turn
         self.every.append(call)
         for id in call.mention.ids:
             self.by_id[id].append(call)
@@ -107,8 +122,13 @@ class _CallsSoFar:
         if not known:
             return None
         block = _newest_block(max(known, key=lambda calls: calls[-1].block))
-        # One call may get a second result, as when a long task says first that it has begun: the later one counts.
-        return next((call for call in block if call.answer is None), block[-1])
+        return next((call for call in block if call.answer is None or self._takes_another(call)), None)
+
+    def _takes_another(self, call: _Call) -> bool:
+        if call.turn == self.turn or call.may_wait:
+            return True
+        # Ids are used again in later turns, also by writers that then lose the call: not every second result is one.
+        return call.answer is not None and call.answer[0].event.get("status") == INTERRUPTED
 
 
 def _first_open(calls: list[_Call]) -> _Call | None:
@@ -138,7 +158,7 @@ class _Piece:
 
 def _in_order(told: Iterable[_Told]) -> Iterator[_Piece]:
     for one in told:
-        if has_more_than(one.event, one.results):
+        if one.says:
             yield _Piece(one, says=True)
         answers = sorted(
             (call.answer for call in one.calls if call.answer), key=lambda answer: (answer[0].at, answer[1])

@@ -25,11 +25,13 @@ class Transcript:
     """A conversation in one form, made of chance.
 
     Attributes:
+        again: how many of the ids have been used before.
         events: flat and numbered, as a session's history is read.
     """
 
     chance: random.Random
     form: str
+    again: float = 0.3
     events: list[Event] = field(default_factory=list)
     texts: int = 0
     calls: int = 0
@@ -76,8 +78,8 @@ class Transcript:
             self.say("assistant", "te", partial=True)
 
     def call(self) -> tuple[str, str]:
-        """(id, tool); a third of the ids have been used before."""
-        again = self.calls > 3 and self.chance.random() < 0.3
+        """(id, tool)."""
+        again = self.calls > 3 and self.chance.random() < self.again
         self.calls += 1
         return f"c{self.chance.randrange(self.calls) if again else self.calls}", self.chance.choice(_TOOLS)
 
@@ -119,10 +121,10 @@ class Transcript:
         return {"name": name} if self.form == "adk-no-ids" else {"id": id, "name": name}
 
 
-def transcript(seed: int) -> list[Event]:
+def transcript(seed: int, form: str | None = None, *, again: float = 0.3) -> list[Event]:
     """The events of one conversation, the same for the same seed."""
     chance = random.Random(seed)
-    made = Transcript(chance, chance.choice(FORMS))
+    made = Transcript(chance, form or chance.choice(FORMS), again)
     if chance.random() < 0.15:
         made.say(chance.choice(("assistant", "system", "tool")), made.text())
     for _ in range(chance.choice((0, 1, 2, 3, 5))):

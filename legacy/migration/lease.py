@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import platform
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from unified_storage.errors import StorageError, StorageMigrationError
 from unified_storage.interface import IUnifiedStorage
+from unified_storage.processes import has_ended, this_process
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ class Lease:
         if self._held:
             raise AnotherRunError("another copy took over while this one was silent; run it again")
         self._to_clear = True
-        await tx.save({"id": ID, "type": TYPE, "data": {"token": self._token, "process": _this_process()}})
+        await tx.save({"id": ID, "type": TYPE, "data": {"token": self._token, "process": this_process()}})
 
     def settled(self) -> None:
         """The step that asked was committed."""
@@ -87,7 +85,7 @@ class Lease:
 
     def _is_over(self, found: dict[str, Any]) -> bool:
         silent = self._storage.clock() - found["updated_at"]
-        return _has_ended(found["data"]["process"]) or silent >= STALE_AFTER
+        return has_ended(found["data"]["process"]) or silent >= STALE_AFTER
 
     async def _beat(self) -> None:
         while True:
@@ -118,44 +116,3 @@ def _told(what: str) -> Iterator[None]:
         yield
     except StorageError as error:
         log.warning(what, extra={"error": error.to_dict()})
-
-
-def _this_process() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": _machine(), "pid": pid, "started": _started(pid)}
-
-
-def _has_ended(process: dict[str, Any]) -> bool:
-    """Whether *process* is known to have ended; of another machine nothing is known."""
-    if process["host"] != _machine():
-        return False
-    return bool(_started(process["pid"]) != process["started"])
-
-
-def _machine() -> str:
-    """This machine; a container with process numbers of its own is one too."""
-    try:
-        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return platform.node()
-
-
-def _started(pid: int) -> str | None:
-    """When the process began, in a form that only compares; None when there is none. A number is soon used again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return _known_to_run(pid)
-
-
-def _known_to_run(pid: int) -> str | None:
-    if Path("/proc/self/stat").exists():
-        return None
-    if os.name != "nt":  # there, signal 0 is no question
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            return "running"
-    return "running"

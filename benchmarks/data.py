@@ -8,7 +8,9 @@ from benchmarks.system import Event, Session
 
 USERS = 50
 EACH = 100
-"""Sessions of one user where there are many, whatever their number: five pages of 20. So it is with topics."""
+"""Sessions of one user among many sessions: five pages of 20. So it is with topics."""
+MOST_USERS = 1_000
+"""Users of the largest stores, with a thousand sessions each: more would measure how well a disk does at random."""
 TEXT = (
     "The cart holds three kinds of tea now. Shall I look for a kettle too, or is the order complete? "
     "Delivery takes two working days, and parcels above forty euros are sent without a charge."
@@ -17,7 +19,7 @@ TEXT = (
 
 def users_of(count: int) -> int:
     """How many users have *count* sessions, and how many topics there are."""
-    return max(1, count // EACH)
+    return min(MOST_USERS, max(1, count // EACH))
 
 
 def session(number: int, prefix: str = "s", *, users: int = USERS) -> Session:

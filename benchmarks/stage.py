@@ -17,7 +17,7 @@ Prepare = Callable[[System], Awaitable[None]]
 Found = dict[str, dict[str, Cell]]
 """Cells by metric and system."""
 
-LONGEST_SECONDS = 1800.0
+LONGEST_SECONDS = 900.0
 """What a store may take to be filled: a run has to come to its end without anybody looking."""
 
 

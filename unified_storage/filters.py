@@ -109,6 +109,8 @@ def _entry(key: object, value: object, depth: int) -> list[Condition]:
     if isinstance(key, str) and key.startswith("$"):
         return [_combined(key, value, depth + 1)]
     path = parse_path(key)  # type: ignore[arg-type]  # refuses what is no text
+    if type(value) is str:  # most of what filters say
+        return [Test(path, "$eq", value)]
     if not isinstance(value, Mapping):
         return [tested(path, "$eq", value)]
     if not value:
@@ -260,9 +262,9 @@ def sole_type(condition: Condition) -> str | None:
     """The one type that can match at all, where the condition pins it by equality at its top; else None."""
     for part in conjuncts(condition):
         if isinstance(part, Test) and part.path == _TYPE:
-            match part.op, part.value:
-                case ("$eq", str(name)) | ("$in", (str(name),)):
-                    return name
+            name = part.value[0] if part.op == "$in" and len(part.value) == 1 else part.value
+            if part.op in ("$eq", "$in") and isinstance(name, str):
+                return name
     return None
 
 
@@ -279,4 +281,6 @@ def conjuncts(condition: Condition) -> list[Condition]:
     """The parts that must all hold."""
     if not isinstance(condition, And):
         return [condition]
+    if And not in map(type, condition.parts):
+        return [*condition.parts]
     return [inner for part in condition.parts for inner in (conjuncts(part) if isinstance(part, And) else (part,))]

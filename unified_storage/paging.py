@@ -11,11 +11,13 @@ from unified_storage.interface import Filters, IUnifiedStorage, Page, Records
 from unified_storage.ordering import Order, after, cursor_of, ordered, parse_order, read_cursor, write_cursor
 from unified_storage.query import parse_query
 
+_BY_TIME = {name: parse_order(name, ()) for name in ("-updated_at", "updated_at", "-created_at", "created_at")}
+
 
 def page_order(storage: IUnifiedStorage, order_by: str) -> Order:
     """The order of a page; a path counts as indexed when it is so for any type."""
-    if order_by in ("-updated_at", "updated_at", "-created_at", "created_at"):
-        return parse_order(order_by, ())
+    if type(order_by) is str and order_by in _BY_TIME:
+        return _BY_TIME[order_by]
     return parse_order(order_by, {path for paths in storage.indexed.values() for path in paths})
 
 

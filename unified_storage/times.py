@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from unified_storage.errors import StorageValidationError
 
@@ -25,12 +26,14 @@ def micros(when: datetime) -> int:
     return since.days * _DAY + since.seconds * _SECOND + since.microseconds
 
 
+@lru_cache(maxsize=4096)
 def moment(since: int) -> datetime:
     """The UTC datetime *since* microseconds after 1970-01-01T00:00Z; the inverse of :func:`micros`.
 
     Raises:
         StorageValidationError: the instant lies outside the years 1 to 9999.
     """
+    # Kept, as nobody can change it: the end of a log is read again and again, and every time costs a long division.
     try:
         return _EPOCH + since * _MICROSECOND
     except OverflowError as error:

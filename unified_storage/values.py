@@ -33,6 +33,7 @@ _CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
 _flat = chain.from_iterable
 _TAG = TAG.encode()
+_plain = msgspec.json.Decoder().decode
 _MAX_NODES = (MAX_ENCODED + 1) // 2
 """n values take at least 2n - 1 bytes, so more of them than this cannot fit."""
 _SHORTEST_TOO_DEEP = 2 * (MAX_DEPTH + 1)
@@ -69,7 +70,10 @@ def decode(text: str | bytes) -> Value:
         StorageIntegrityError: not JSON, not UTF-8, an unknown or malformed ``$type``, or nested too deeply.
     """
     if type(text) is str and len(text) < _SHORTEST_TOO_DEEP and not ("$" in text or ("\\" in text and "\\u00" in text)):
-        return parsed(text)
+        try:
+            return _plain(text)
+        except (ValueError, RecursionError):
+            return parsed(text)  # reads what is odd, and says what is damaged
     tree = parsed(text)
     if _may_hold_tags(text):
         return untagged(tree) if _holds_tags(tree) else tree

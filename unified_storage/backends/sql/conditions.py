@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from unified_storage.backends.sql.store import Slot
@@ -36,15 +37,16 @@ class Clause(NamedTuple):
     """How deep the engine's tree of its expression is, at most."""
 
 
-EVERYTHING = Clause("1=1")
+_TRUE = "1=1"
+EVERYTHING = Clause(_TRUE)
 NOTHING = Clause("1=0")
-UNKNOWN = Clause("1=1", exact=False)
+UNKNOWN = Clause(_TRUE, exact=False)
 """Nothing is known: every row has to be looked at."""
 
 
 def all_of(clauses: Sequence[Clause]) -> Clause:
     """Every clause holds."""
-    said = [clause for clause in clauses if clause.text != EVERYTHING.text]
+    said = [clause for clause in clauses if clause.text != _TRUE]
     exact = all(clause.exact for clause in clauses)
     if not said:
         return EVERYTHING if exact else UNKNOWN
@@ -53,7 +55,7 @@ def all_of(clauses: Sequence[Clause]) -> Clause:
 
 def any_of(clauses: Sequence[Clause]) -> Clause:
     """At least one clause holds."""
-    if any(clause.text == EVERYTHING.text for clause in clauses):
+    if any(clause.text == _TRUE for clause in clauses):
         return EVERYTHING if all(clause.exact for clause in clauses) else UNKNOWN
     if not clauses:
         return NOTHING
@@ -76,6 +78,9 @@ def opposite(clause: Clause) -> Clause:
 def compiled(condition: Condition, slots: Mapping[Path, Slot]) -> Clause:
     """*condition* as SQL over the records table, called ``r``; *slots* are those that may be searched."""
     match condition:
+        case And(parts) if (said := equal_texts(parts, slots)) is not None:
+            columns, values = said
+            return Clause(all_equal(columns), values, depth=len(columns) + 1)
         case And(parts):
             return all_of([compiled(part, slots) for part in parts])
         case Or(parts):
@@ -84,6 +89,39 @@ def compiled(condition: Condition, slots: Mapping[Path, Slot]) -> Clause:
             return opposite(compiled(part, slots))
         case Test():
             return _test(condition, slots)
+
+
+def equal_texts(
+    parts: Sequence[Condition], slots: Mapping[Path, Slot]
+) -> tuple[tuple[str, ...], tuple[Any, ...]] | None:
+    """The columns and their values of a filter that says of texts that they are equal, as most do; else None."""
+    columns, values = [], []
+    if len(parts) > _MOST_PARTS // 2:
+        return None
+    for part in parts:
+        if not isinstance(part, Test) or part.op != "$eq" or type(part.value) is not str:
+            return None
+        column, value, exact = _equal_text(part, slots)
+        if not exact:
+            return None
+        columns.append(column)
+        values.append(value)
+    return tuple(columns), tuple(values)
+
+
+def _equal_text(test: Test, slots: Mapping[Path, Slot]) -> tuple[str, Any, bool]:
+    """The column, its value, and whether their equality is exactly what *test* says."""
+    name = test.path[0]
+    if len(test.path) == 1:
+        return f"r.{name}", test.value, name in _TEXTS and is_text(test.value)
+    slot = slots.get(test.path)
+    return ("", None, False) if slot is None else (f"r.k{slot.number}", *index_key(test.value))
+
+
+@lru_cache(maxsize=256)
+def all_equal(columns: Sequence[str]) -> str:
+    """That each of several columns equals its value."""
+    return all_of([_equals(column, None) for column in columns]).text
 
 
 def _test(test: Test, slots: Mapping[Path, Slot]) -> Clause:

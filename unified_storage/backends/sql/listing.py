@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from unified_storage.arguments import Place
 from unified_storage.backends.sql import records
-from unified_storage.backends.sql.conditions import Clause, all_of, compiled, is_text
+from unified_storage.backends.sql.conditions import Clause, all_equal, all_of, compiled, equal_texts, is_text
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
 from unified_storage.cursors import Cursor
@@ -30,6 +31,8 @@ from unified_storage.order_keys import index_key
 from unified_storage.ordering import Order, after, cursor_of, ordered
 from unified_storage.record import is_system
 
+_LIVING = "r.expires_at IS NULL OR r.expires_at > ?"
+_OF_TYPE = "r.type = ?"
 _CHUNK = 500
 _ALL = 1 << 62
 _MOST_MERGED = 50
@@ -64,10 +67,9 @@ def _mentions_data(condition: Condition) -> bool:
 def selection(store: Store, condition: Condition, type_name: str | None = None) -> Selection:
     """*condition* for living, visible records, of one type where that is known."""
     kind = type_name or _type_of(condition)
-    living = Clause("r.expires_at IS NULL OR r.expires_at > ?", (store.now(),))
-    parts = [compiled(condition, searchable(store, kind)), living]
-    parts.append(Clause("r.type = ?", (kind,)) if kind is not None else _visible(condition))
-    return Selection(condition, all_of(parts), kind)
+    living = Clause(_LIVING, (store.now(),))
+    shown = _visible(condition) if kind is None else Clause(_OF_TYPE, (kind,))
+    return Selection(condition, all_of([compiled(condition, searchable(store, kind)), living, shown]), kind)
 
 
 def _rare(store: Store, selected: Selection) -> Clause | None:
@@ -95,6 +97,20 @@ def _visible(condition: Condition) -> Clause:
     places = ", ".join("?" * len(named))
     seen = f" OR r.type IN ({places})" if named else ""
     return Clause(f"substr(r.type, 1, 1) <> '_'{seen}", tuple(named))
+
+
+def _all_found(store: Store, rows: Sequence[Row], selected: Selection, with_data: bool) -> Iterable[Record]:
+    """The records of those rows that match."""
+    if with_data and selected.clause.exact and store.claims is None:
+        return map(_whole, rows)
+    found = [_found(store, row, selected, with_data) for row in rows]
+    return [record for record in found if record is not None]
+
+
+def _whole(row: Row) -> Record:
+    if row[-1] is None:
+        raise records.without_document(row[0], row[1])
+    return records.shown(row[:-1], row[-1])
 
 
 def _found(store: Store, row: Row, selected: Selection, with_data: bool) -> Record | None:
@@ -245,6 +261,8 @@ def page(
     store: Store, condition: Condition, order: Order, cursor: Cursor | None, wanted: int, with_data: bool
 ) -> Steps[Records]:
     """The first *wanted* records behind *cursor*. Without a known type, the pages of all types are merged."""
+    if cursor is None and with_data and (plain := _plain_page(store, condition, order, wanted)) is not None:
+        return [*map(_whole, (yield plain))]
     yield from _claim_named(store, condition)
     kind = _type_of(condition)
     types = [kind] if kind is not None else (yield from _types(store, condition))
@@ -257,16 +275,42 @@ def page(
     return found if len(parts) == 1 else ordered(found, order)[:wanted]
 
 
+def _plain_page(store: Store, condition: Condition, order: Order, wanted: int) -> Call | None:
+    """The one statement of the page that most ask for: the first one of a type, where some texts are equal.
+
+    It is what the long way comes to, found by the filter's shape. None for what takes more than that.
+    """
+    if store.claims is not None or len(order.path) > 1 or not isinstance(condition, And):
+        return None
+    kind = _type_of(condition)
+    said = None if kind is None else equal_texts(condition.parts, searchable(store, kind))
+    if said is None:
+        return None
+    columns, values = said
+    statements = store.statements
+    text = _plain_text(statements.prefix, statements.shown_of_r, columns, order.path[0], order.descending)
+    return Call(text, [*values, store.now(), kind, wanted], is_all=True)
+
+
+@lru_cache(maxsize=256)
+def _plain_text(prefix: str, shown: str, columns: Sequence[str], name: str, descending: bool) -> str:
+    where = all_of([Clause(all_equal(columns)), Clause(_LIVING), Clause(_OF_TYPE)]).text
+    segment = _Segment(f"r.{name}", descending)
+    source = f"{prefix}records AS r LEFT JOIN {prefix}documents AS d ON d.n = r.n"
+    return f"SELECT {shown}, d.data FROM {source} WHERE {where} ORDER BY {segment.order} LIMIT ?"
+
+
 def _parts(store: Store, condition: Condition, type_name: str) -> list[Condition]:
     """*condition*, or where it says ``$in`` of an indexed path one condition for each value.
 
     An index gives the newest of one value in order, but not of several.
     """
     slots = searchable(store, type_name)
-    if any(path in slots and value is not None for path, value in equalities(condition).items()):
+    choices = [test for test in conjuncts(condition) if isinstance(test, Test) and test.op == "$in"]
+    if choices and any(path in slots and value is not None for path, value in equalities(condition).items()):
         return [condition]
-    for test in conjuncts(condition):
-        if isinstance(test, Test) and test.op == "$in" and test.path in slots and len(test.value) <= _MOST_MERGED:
+    for test in choices:
+        if test.path in slots and len(test.value) <= _MOST_MERGED:
             others = [part for part in conjuncts(condition) if part is not test]
             keys = [index_key(value) for value in test.value]
             if not all(exact for _, exact in keys):
@@ -371,10 +415,7 @@ def _walk(
         while stretches and len(found) < wanted:
             asked = wanted - len(found) if selected.clause.exact else max(_CHUNK, wanted)
             rows = yield _select(store, selected, stretches[0], segment.order, asked, with_data, is_all=is_only)
-            for row in rows:
-                record = _found(store, row, selected, with_data)
-                if record is not None:
-                    found.append(record)
+            found.extend(_all_found(store, rows, selected, with_data))
             if len(rows) < asked:
                 del stretches[0]
             else:

@@ -87,6 +87,7 @@ LISTED: dict[str, Look] = {
     "list": lambda tx: tx.list({"type": "note"}),
     "list without data": lambda tx: tx.list(with_data=False),
     "page": lambda tx: tx.page(),
+    "page of a type": lambda tx: tx.page({"type": "note", "thread_id": "t"}),
     "query": lambda tx: tx.query("type = 'note' ORDER BY -updated_at"),
     "get_by_thread": lambda tx: tx.get_by_thread("t"),
 }

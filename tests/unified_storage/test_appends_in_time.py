@@ -16,6 +16,8 @@ class _Store:
 class _HeldOwner:
     """An engine on which the owner is locked, and each statement takes a while to say so."""
 
+    most_under_way = 1
+
     async def alone(self, *_: Any) -> None:
         await asyncio.sleep(0.05)
 

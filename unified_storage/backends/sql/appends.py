@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,8 +25,6 @@ from unified_storage.transactions import to_the_end
 _MOST_TOGETHER = 128
 _MOST_ENTRIES = 1000
 _MOST_BYTES = 1 << 20
-_UNDER_WAY = 1
-"""Statements of one event loop at once: the fewer there are, the more goes with each."""
 _SOON = 0.02
 """Seconds after which an append that was sent alone most likely waits for a lock: nobody else waits for it."""
 _BESIDE_A_BODY = 64
@@ -78,6 +77,13 @@ Appending = Callable[[Any, Finish], Awaitable[T]]
 class Appender(Protocol[Line]):
     """How an engine appends in as few round trips as it can, in a transaction of its own."""
 
+    @property
+    def most_under_way(self) -> int:
+        """Statements of one event loop at once: while the server carries out one, we make another of the other owners.
+
+        The fewer there are, the more goes with each.
+        """
+
     async def alone(self, line: Line, name: LogName, draft: EntryDraft, now: int, finish: Finish) -> int | None:
         """Add one entry; its number, or None where it is unusual. May wait for an owner that is locked."""
 
@@ -108,11 +114,17 @@ class _Waiting:
     def owner(self) -> tuple[str, str]:
         return self.asked.name.owner_key
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        log_id = self.asked.name.log_id
+        return [(log_id, draft.key) for draft in self.asked.drafts if draft.key is not None]
+
 
 @dataclass(slots=True, eq=False)
 class _Lane:
     """The appends of one event loop."""
 
+    most_under_way: int
     waiting: deque[_Waiting] = field(default_factory=deque)
     under_way: int = 0
     busy: set[tuple[str, str]] = field(default_factory=set)
@@ -162,11 +174,11 @@ class Appends:
         lane = self._lanes.get(loop)
         if lane is None:
             forget_closed_loops(self._lanes)
-            lane = self._lanes[loop] = _Lane()
+            lane = self._lanes[loop] = _Lane(self._appender.most_under_way)
         return lane
 
     async def _tried(self, lane: _Lane, mine: _Waiting) -> Numbers | None:
-        is_free = lane.under_way < _UNDER_WAY and mine.owner not in lane.busy
+        is_free = lane.under_way < lane.most_under_way and mine.owner not in lane.busy
         if is_free and len(mine.asked.drafts) == 1:
             return await self._alone(lane, mine)
         lane.waiting.append(mine)
@@ -231,7 +243,7 @@ class Appends:
 
     def _start(self, lane: _Lane) -> None:
         """Send what waits, as far as statements may be under way."""
-        while lane.waiting and lane.under_way < _UNDER_WAY:
+        while lane.waiting and lane.under_way < lane.most_under_way:
             taken = _taken(lane)
             if not taken:
                 return
@@ -301,14 +313,17 @@ def _taken(lane: _Lane) -> list[_Waiting]:
     """What goes together now: of nobody's owner, no key of a log twice, and not too much of it."""
     taken: list[_Waiting] = []
     left: deque[_Waiting] = deque()
+    owners: set[tuple[str, str]] = set()
     keys: set[tuple[str, str]] = set()
     size = entries = 0
+    most_owners = _part_of(lane)
     while lane.waiting and len(taken) < _MOST_TOGETHER:
         each = lane.waiting.popleft()
         if each.outcome.done():  # cancelled a moment ago
             continue
-        its_keys = {(each.asked.name.log_id, draft.key) for draft in each.asked.drafts if draft.key is not None}
-        if each.owner in lane.busy or its_keys & keys:
+        owner, its_keys = each.owner, each.keys
+        is_in_turn = owner in owners or (len(owners) < most_owners and owner not in lane.busy)
+        if not is_in_turn or not keys.isdisjoint(its_keys):
             left.append(each)
             continue
         is_too_much = size + each.size > _MOST_BYTES or entries + len(each.asked.drafts) > _MOST_ENTRIES
@@ -316,11 +331,18 @@ def _taken(lane: _Lane) -> list[_Waiting]:
             left.append(each)
             break
         taken.append(each)
-        keys |= its_keys
+        owners.add(owner)
+        keys.update(its_keys)
         size += each.size
         entries += len(each.asked.drafts)
     lane.waiting.extendleft(reversed(left))
     return taken
+
+
+def _part_of(lane: _Lane) -> int:
+    """The owners of one statement, at most: so many that all that may be under way have them all."""
+    owners = {each.owner for each in lane.waiting}
+    return math.ceil(len(owners | lane.busy) / lane.most_under_way)
 
 
 def _settle(members: Sequence[_Waiting], before: int | None) -> None:

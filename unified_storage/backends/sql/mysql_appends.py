@@ -29,6 +29,8 @@ _BESIDE = 1_024
 class MySQLAppender:
     """Appends to the tables whose names begin with *prefix*."""
 
+    most_under_way = 1
+
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 

@@ -40,7 +40,8 @@ _ALONE = """WITH owner AS (
 INSERT INTO {prefix}entries (log, seq, key, created_at, body) SELECT n, last_seq, $5, $6, $7 FROM log RETURNING seq"""
 
 # The test of share.fresh is true of everything. The planner takes it for rare, and therefore looks each row of a table
-# up by its index; and it finds no plan worth making anew for the values of each call.
+# up by its index; and it finds no plan worth making anew for the values of each call. A log has a row in both fit and
+# log, which a full join finds by a hash: any other, of two rows as the planner thinks, would compare each with each.
 _TOGETHER = """WITH share AS MATERIALIZED (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::int[])
   AS share (log_id, id, type, appends, fresh, start) WHERE fresh BETWEEN 1 AND 1000000000
@@ -59,7 +60,7 @@ _TOGETHER = """WITH share AS MATERIALIZED (
 ), added AS (
   INSERT INTO {prefix}entries (log, seq, key, created_at, body)
   SELECT log.n, log.last_seq - fit.fresh + 1 + at - start, ($7::text[])[at], ($8::bigint[])[at], ($9::text[])[at]
-  FROM fit JOIN log ON log.log_id = fit.log_id CROSS JOIN LATERAL generate_series(start, start + fresh - 1) AS at
+  FROM fit FULL JOIN log ON log.log_id = fit.log_id CROSS JOIN LATERAL generate_series(start, start + fresh - 1) AS at
 ), moved AS (
   UPDATE {prefix}records AS r
   SET version = r.version + o.appends, updated_at = least(greatest($10, r.updated_at + 1) + o.appends - 1, {last})
@@ -71,6 +72,8 @@ SELECT log_id, last_seq FROM log UNION ALL SELECT log_id, NULL FROM held"""
 
 class PostgreSQLAppender:
     """The statements for the tables whose names begin with *prefix*."""
+
+    most_under_way = 2
 
     def __init__(self, prefix: str) -> None:
         known = {"prefix": prefix, "last": _LAST_MOMENT}

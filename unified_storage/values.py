@@ -28,6 +28,7 @@ Value = Any
 
 _NATIVE = frozenset({dict, list, str, int, float, bool, type(None)})
 _FLAT = frozenset({str, int, bool, type(None)})
+_FLAT_OR_DICT = _FLAT | {dict}
 _HOLDERS = frozenset({dict, list})
 _CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
@@ -156,8 +157,8 @@ def _is_native(value: object) -> bool:
 
     It looks at all values of one level at a time, which leaves the loops over them to C.
     """
-    if type(value) is dict and _FLAT.issuperset(map(type, value.values())):  # most messages
-        return _STR.issuperset(map(type, value))
+    if type(value) is dict and _is_shallow(value):  # most messages
+        return True
     level: list[Any] = [value]
     nodes = 1
     for _ in range(MAX_DEPTH + 1):
@@ -176,6 +177,21 @@ def _is_native(value: object) -> bool:
             return False
         level = [*_flat(map(dict.values, maps)), *_flat(lists)]
     return False
+
+
+def _is_shallow(value: dict[Any, Any]) -> bool:
+    """Whether *value* is plainly native: texts, whole numbers and the like, and mappings of those."""
+    if not _STR.issuperset(map(type, value)):
+        return False
+    kinds = {*map(type, value.values())}
+    if kinds <= _FLAT:
+        return True
+    if not kinds <= _FLAT_OR_DICT:
+        return False
+    maps = [item for item in value.values() if type(item) is dict]
+    return sum(map(len, maps)) <= _MAX_NODES and all(
+        _STR.issuperset(map(type, item)) and _FLAT.issuperset(map(type, item.values())) for item in maps
+    )
 
 
 def _holders(level: list[Any]) -> tuple[list[dict[Any, Any]], list[list[Any]]]:

@@ -35,9 +35,7 @@ console = Console(width=None if sys.stdout.isatty() else WIDE)
 def run(
     context: typer.Context,
     engines: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(ENGINES),
-    systems: Annotated[
-        str, typer.Option(help="Such as raw, ours, ours (sessions), agno, adk; commas between.")
-    ] = "all",
+    systems: Annotated[str, typer.Option(help="Such as raw, ours, ours (scoped), agno, adk; commas between.")] = "all",
     workloads: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(WORKLOADS),
     quick: Annotated[bool, typer.Option("--quick", help="Small counts, a few minutes.")] = False,
     scale: Annotated[float, typer.Option(help="Multiplies the counts.")] = 1.0,

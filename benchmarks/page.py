@@ -23,7 +23,8 @@ nothing on it is typed but [the notes](../../benchmarks/results/notes.md) on wha
 
 - **raw** is the engine's driver alone, doing the same logical transaction as an expert would write it by hand: the
   event's row, its sequence number, and the session's version and `updated_at`. On SQLite it has a thread of its own,
-  one hop for each operation. **ours** is the storage (`open_storage`), **ours (sessions)** the session adapter on it.
+  one hop for each operation. **ours** is the storage (`open_storage`), **ours (sessions)** the session adapter on it,
+  **ours (scoped)** the service for the sessions of an app's users, which writes and reads states of three levels.
   The others are what their documentation tells a program to call, their asynchronous class where they have one.
 - Each figure is a median: of repetitions, each of which is the median of its operations (µs), or a rate (/s). The
   systems of one engine take turns repetition by repetition, on the same server, so that a slow minute is everybody's.

@@ -21,7 +21,7 @@ PANELS = (
     ("64 tasks, own sessions", "64 tasks appending, /s"),
 )
 """How a metric's name begins (the last one that is there counts), and its title."""
-COLORS = {"raw": "#888888", "ours": "#0b6e4f", "ours (sessions)": "#5fb49c"}
+COLORS = {"raw": "#888888", "ours": "#0b6e4f", "ours (sessions)": "#5fb49c", "ours (scoped)": "#a8d5c2"}
 OTHERS = ("#c1440e", "#e0a458", "#7a4fa3", "#3366aa", "#b03a5b", "#8a7a2f", "#d98fb0")
 
 

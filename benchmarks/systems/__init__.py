@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from benchmarks.system import System
 
 ENGINES = ("sqlite", "postgresql", "mysql", "redis")
-OURS = ("raw", "ours", "ours (sessions)")
+OURS = ("raw", "ours", "ours (sessions)", "ours (scoped)")
 """What needs no package beyond the drivers."""
 _MODULES = {
     ("raw", "sqlite"): "raw_sqlite",
@@ -21,6 +21,7 @@ _MODULES = {
     ("raw", "redis"): "raw_redis",
     **{("ours", engine): "ours" for engine in ENGINES},
     **{("ours (sessions)", engine): "ours_sessions" for engine in ENGINES},
+    **{("ours (scoped)", engine): "ours_scoped" for engine in ENGINES},
 }
 PEERS = {  # module of this package: what has to be installed for it
     "agno": "agno",

@@ -34,6 +34,14 @@ def test_sessions_may_take_twice_as_long(sessions: float, held: bool) -> None:
     assert only("P2", cells).held is held
 
 
+@pytest.mark.parametrize(("scoped", "held"), [(200.0, True), (201.0, False)])
+def test_scoped_sessions_may_take_twice_as_long_where_they_offer_it(scoped: float, held: bool) -> None:
+    cells = of_engine("sqlite", "load", {"raw": 100.0, "ours (sessions)": 100.0, "ours (scoped)": scoped})
+    cells["sqlite"]["page by metadata among 1 000"] = {"ours (scoped)": {"unit": "us", "note": "not offered"}}
+    found = [finding for finding in findings(cells) if finding.what.endswith("ours (scoped)")]
+    assert [(finding.goal, finding.held) for finding in found] == [("P2", held)]
+
+
 def test_what_was_not_measured_is_not_told() -> None:
     assert only("P2", of_engine("sqlite", "load", {"raw": 100.0, "ours": 100.0})).held is None
 

@@ -10,6 +10,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from session_adapter.errors import (
@@ -80,7 +81,7 @@ def user_scope(user: UserKey) -> str:
         raise AppNameRequiredError("a key needs its app_name", details={"path": "app_name"})
     if user.user_id in (None, ""):
         raise UserIdRequiredError("a key needs its user_id", details={"path": "user_id"})
-    parts = [_checked_part(user.app_name, "app_name"), _checked_part(user.user_id, "user_id")]
+    parts = (_checked_part(user.app_name, "app_name"), _checked_part(user.user_id, "user_id"))
     return f"~{_digits(parts, _SCOPE_DIGITS)}"
 
 
@@ -88,7 +89,7 @@ def app_scope(app_name: str) -> str:
     """The id of the record of an app's state."""
     if app_name in (None, ""):
         raise AppNameRequiredError("an app's state needs its app_name", details={"path": "app_name"})
-    return f"~{_digits([_checked_part(app_name, 'app_name')], _SCOPE_DIGITS)}"
+    return f"~{_digits((_checked_part(app_name, 'app_name'),), _SCOPE_DIGITS)}"
 
 
 def scope_of(stored: str) -> str | None:
@@ -164,6 +165,7 @@ def _key_in(holder: object) -> SessionKey | None:
     return SessionKey(*texts) if len(texts) == len(parts) and is_session_id(texts[-1]) else None
 
 
-def _digits(value: str | list[str], count: int) -> str:
+@lru_cache(maxsize=1024)  # one operation names the same session, user and app again and again
+def _digits(value: str | tuple[str, ...], count: int) -> str:
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:count]

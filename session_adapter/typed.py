@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from session_adapter.documents import format_of, stored_document
@@ -87,10 +88,11 @@ def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None)
     return fields | {name: value for name, value in document.items() if name not in placed_keys(format)}
 
 
-def placed_keys(format: Format) -> set[str]:
+@cache
+def placed_keys(format: Format) -> frozenset[str]:
     """The top-level keys of documents in *format* that hold what the model has a field for."""
     heads = {path[0] for name in (*SHOWN, "status") for path in format.places(name)}
-    return heads | set(format.history_path[:1] if format.history_path else ()) | Session.model_fields.keys()
+    return frozenset({*heads, *(format.history_path or ())[:1], *Session.model_fields})
 
 
 def _run(body: Mapping[str, Any]) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from time import monotonic
 from typing import Any, Protocol, cast, runtime_checkable
 
 from unified_storage.errors import StorageValidationError
@@ -27,23 +28,23 @@ class NoAnswerError(Exception):
     """The model gave no text; the message says why."""
 
 
-async def answer_of(model: SummaryModel, text: str, timeout: float) -> str:
+async def answer_of(model: SummaryModel, text: str, *, until: float) -> str:
     """What *model* makes of *text*.
 
     Args:
-        timeout: seconds. The call is back by then also where the model does not end when it is cancelled; it is then
-            left to itself. (One that never gives way to the event loop cannot be left.)
+        until: a time of ``time.monotonic``. The call is back by then also where the model does not end when it is
+            cancelled; it is then left to itself. (One that never gives way to the event loop cannot be left.)
     Raises:
         NoAnswerError: it raised, gave something that is no text or a blank one, or took longer.
     """
     asked = asyncio.ensure_future(_asked(model, text))
     try:
-        await asyncio.wait({asked}, timeout=timeout)
+        await asyncio.wait({asked}, timeout=max(until - monotonic(), 0))
     finally:
         if not asked.done():
             _abandon(asked)
     if not asked.done():
-        raise NoAnswerError(f"no answer within {timeout:.3g} s")
+        raise NoAnswerError("no answer in time")
     if asked.cancelled():
         raise NoAnswerError("the model cancelled its own call")
     if (error := asked.exception()) is not None:

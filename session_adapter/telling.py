@@ -85,10 +85,7 @@ class Telling:
     async def _ask(self) -> None:
         if not self._lines:
             return
-        left = self._until - monotonic()
-        if left <= 0:
-            raise NoAnswerError(f"no answer within {self._timeout:.3g} s")
-        content = await answer_of(self._model, self._text(), left)
+        content = await answer_of(self._model, self._text(), until=self._until)
         self._lines, self._size = [], 0
         self._written = SessionSummary(
             content=content,

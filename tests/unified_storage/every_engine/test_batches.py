@@ -1,5 +1,6 @@
 """Batches and imports: as many statements for hundreds of records as for two, and what is named twice in one."""
 
+import asyncio
 from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.places import EMBEDDED, SQL, Place, engines
-from unified_storage.backends.sql import batches
+from unified_storage.backends.sql import batches, records
 from unified_storage.backends.sql.statements import Call, Row
 
 THEN = datetime(2024, 5, 15, tzinfo=UTC)
@@ -32,8 +33,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
         return steps
 
-    for name in ("save_all", "restore_all"):
-        monkeypatch.setattr(batches, name, counted(getattr(batches, name)))
+    for module, name in (
+        (batches, "save_all"),
+        (batches, "restore_all"),
+        (records, "delete_all"),
+        (records, "delete_untouched"),
+        (records, "purge"),
+    ):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return seen
 
 
@@ -73,7 +80,66 @@ async def test_a_batch_of_hundreds_takes_no_more_statements_than_one_of_two(plac
             await storage.batch_save([note(n, count=count) for n in range(count)])
             await storage.batch_delete([f"n{n:04}" for n in range(count)], type="note")
             numbers.append(len(calls))
-        assert numbers[0] == numbers[1] <= 4
+        assert numbers[0] == numbers[1] <= 4 + 4
+
+
+@pytest.mark.parametrize("engine", engines(*SQL))
+async def test_a_cleanup_of_hundreds_takes_no_more_statements_than_one_of_two(place: Place, calls: list[Call]) -> None:
+    async with place.open() as storage:
+        numbers = []
+        for count in (2, 99):  # a cleanup goes a hundred at a time
+            notes = [note(n) for n in range(count)]
+            await storage.restore(notes, [log(n, "a", "b") for n in range(count)])
+            calls.clear()
+            assert await storage.cleanup_old_data(1, type="note") == count
+            numbers.append(len(calls))
+            await storage.restore([{**each, "expires_at": THEN} for each in notes], [log(n, "a") for n in range(count)])
+            calls.clear()
+            assert await storage.purge_expired() == count
+            numbers.append(len(calls))
+            assert await storage.count({"type": "note"}) == 0
+        assert numbers[:2] == numbers[2:]
+        assert max(numbers) <= 8
+
+
+@pytest.mark.parametrize("engine", engines(*EMBEDDED, *SQL[1:]))
+async def test_what_goes_with_another_of_its_batch_counts_once(place: Place) -> None:
+    """Deleted are ``z`` with ``d``, ``c``, and ``a`` with ``b``, which is gone by then, and so groups nothing."""
+    under_a = [{"type": "thread", "data": {}, "session_id": "a", "id": id} for id in ("b", "c")]
+    under_b = {"type": "note", "data": {}, "thread_id": "b", "id": "e"}
+    of_z = {"type": "note", "data": {}, "session_id": "z", "id": "d"}
+    bookkeeping = {"type": "_kept", "data": {}, "session_id": "a", "id": "a"}
+    async with place.open() as storage:
+        owners = [{"type": "session", "data": {}, "id": id} for id in ("a", "z")]
+        await storage.batch_save([*owners, *under_a, under_b, of_z, bookkeeping])
+        await storage.append("events/a", [{"body": 1}])
+        await storage.append("events@thread/c", [{"body": 1}])
+        assert await storage.batch_delete(["z", "c", "nobody", "a", "b"], cascade=True) == 3
+        left = await storage.list({"type": {"$in": ["session", "thread", "note", "_kept"]}})
+        assert {(record["type"], record["id"]) for record in left} == {("_kept", "a"), ("note", "e")}
+        assert [ids async for ids in storage.logs()] == []
+
+
+@pytest.mark.parametrize("engine", engines(*EMBEDDED, *SQL[1:]))
+async def test_an_expired_record_is_not_among_those_that_a_batch_deletes(place: Place) -> None:
+    async with place.open() as storage:
+        await storage.restore([{**note(1), "expires_at": THEN}, note(2)])
+        assert await storage.batch_delete(["n0001", "n0002"]) == 1
+
+
+@pytest.mark.parametrize("engine", engines(*SQL[1:]))
+async def test_a_deletion_waits_for_no_writer_of_other_records(place: Place) -> None:
+    """It looks at the entries of its own logs and at no others: those of a transaction that is open are locked."""
+    async with place.open() as storage:
+        for number in (1, 2, 3, 4):
+            await storage.save(note(number))
+            await storage.append(f"events@note/n{number:04}", [{"body": n} for n in range(3)])
+        async with storage.transaction() as held:
+            await held.append("events@note/n0002", [{"body": "mine"}])
+            async with asyncio.timeout(10):
+                assert await asyncio.create_task(storage.delete("n0001", type="note"))
+                assert await asyncio.create_task(storage.batch_delete(["n0003", "n0004"], type="note")) == 2
+        assert len(await storage.read("events@note/n0002")) == 4
 
 
 @pytest.mark.parametrize("engine", engines(*EMBEDDED, *SQL[1:]))

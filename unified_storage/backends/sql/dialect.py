@@ -35,6 +35,8 @@ class Dialect:
     """Whether a plan that was made while a table was empty, when all indexes look alike, is kept while it grows."""
     misses_successors: bool = False
     """Whether a locking read that waited for a row's deletion does not see the row that took its place."""
+    joins_to_delete: bool = False
+    """Whether it looks at all rows of a table to delete those that a subquery names; not where that is joined."""
     returns_numbers: bool = True
     """Whether an insert can return the new row's number; else the driver tells it."""
     schema_is_transactional: bool = True

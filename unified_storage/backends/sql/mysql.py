@@ -54,6 +54,7 @@ MYSQL = Dialect(
     or_in_its_place=" ON DUPLICATE KEY UPDATE data = VALUES(data)",
     asks_at_once=False,
     locks_rows=True,
+    joins_to_delete=True,
     returns_numbers=False,
     schema_is_transactional=False,
     # Whoever has read a table in an open transaction holds a lock on its shape, and altering it waits for them. Unlike

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from unified_storage.arguments import check_version
 from unified_storage.backends.sql.statements import Row, Statement, Steps
@@ -16,7 +16,8 @@ from unified_storage.stored import GROUPS, Stamps, only_one, saved_stamps
 from unified_storage.times import micros, moment
 from unified_storage.values import decode
 
-_CLAIMED_AT_ONCE = 500
+_AT_ONCE = 500
+T = TypeVar("T")
 
 
 class Head(NamedTuple):
@@ -155,8 +156,7 @@ def _living(heads: Iterable[Head], id: str, type_name: str | None, now: int) -> 
 def claim_all(store: Store, ids: Sequence[str], type_name: str | None) -> Steps[None]:
     """Hold several records, in the order given; those that are not there are noted."""
     statements = store.statements
-    for start in range(0, len(ids), _CLAIMED_AT_ONCE):
-        named = ids[start : start + _CLAIMED_AT_ONCE]
+    for named in _parts(ids):
         rows = yield statements.heads_of(named) if type_name is None else statements.heads_of_type(named, type_name)
         heads = [Head(*row) for row in rows]
         for found in heads:
@@ -335,20 +335,41 @@ def delete(store: Store, id: str, type_name: str | None, cascade: bool, expected
     check_version(expected_version, found.version if found else 0, id)
     if found is None:
         return False
-    if cascade:
-        yield from _drop_grouped(store, found)
-    yield from drop(store, found.n)
+    yield from drop_with_groups(store, [found], cascade=cascade)
     return True
 
 
-def _drop_grouped(store: Store, owner: Head) -> Steps[None]:
-    if owner.type not in GROUPS:
-        return
-    rows = yield store.statements.grouped[GROUPS[owner.type]](group=owner.id)
-    for found in [Head(*row) for row in rows]:
-        if found.n != owner.n:
-            _claim(store, found.id, [found])
-            yield from drop(store, found.n)
+def drop_with_groups(store: Store, heads: Sequence[Head], *, cascade: bool) -> Steps[int]:
+    """Remove records, held by us, as one after the other: how many were not removed with one before them already.
+
+    Args:
+        cascade: whether what is grouped under one of them goes with it.
+    """
+    grouped = (yield from _grouped(store, heads)) if cascade else {}
+    gone, dropped = 0, set[int]()
+    for head in heads:
+        if head.n not in dropped:
+            gone += 1
+            dropped |= {head.n, *grouped.get((head.type, head.id), ())}
+    if len(dropped) == 1:
+        yield from drop(store, *dropped)
+    else:
+        yield from drop_all(store, sorted(dropped))
+    return gone
+
+
+def _grouped(store: Store, owners: Sequence[Head]) -> Steps[dict[tuple[str, str], list[int]]]:
+    """The row numbers of what is grouped under records, by their types and ids; held from here on."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for type_name, column in GROUPS.items():
+        ids = [owner.id for owner in owners if owner.type == type_name]
+        for some in _parts(ids):
+            rows = yield store.statements.grouped_under(column, some)
+            for group, *row in rows:
+                head = Head(*row)
+                _claim(store, head.id, [head])
+                found.setdefault((type_name, group), []).append(head.n)
+    return found
 
 
 def drop(store: Store, number: int) -> Steps[None]:
@@ -363,28 +384,72 @@ def drop(store: Store, number: int) -> Steps[None]:
         yield statement(row=number)
 
 
-def delete_all(store: Store, ids: Iterable[str], type_name: str | None, cascade: bool) -> Steps[int]:
-    gone = 0
-    for id in sorted(ids):
-        gone += yield from delete(store, id, type_name, cascade, None)
-    return gone
+def drop_all(store: Store, numbers: Sequence[int]) -> Steps[None]:
+    """Remove several records' rows, with their logs."""
+    statements = store.statements
+    for some in _parts(numbers):
+        rows = yield statements.logs_of(some)
+        logs = [number for (number,) in rows]
+        for those in _parts(logs):
+            yield statements.delete_entries_in(those)
+            yield statements.delete_logs(those)
+        yield statements.delete_documents(some)
+        yield statements.delete_records(some)
 
 
-def delete_untouched(store: Store, listed: Iterable[Record]) -> Steps[int]:
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """*items* in their order, some hundred at a time."""
+    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
+
+
+def living_heads(store: Store, ids: Sequence[str], type_name: str | None) -> Steps[list[Head]]:
+    """The heads of those records that live, for a change of them, in the order of *ids*; as :func:`living_head`."""
+    found: list[Head] = []
+    for some in _parts(ids):
+        heads = yield from _heads_by_id(store, some, type_name)
+        now = store.now()
+        for id in some:
+            _claim(store, id, heads.get(id, ()))
+            head = _living(heads.get(id, ()), id, type_name, now)
+            if head is None:
+                _missed(store, id, type_name)
+            else:
+                found.append(head)
+    return found
+
+
+def _heads_by_id(store: Store, ids: Sequence[str], type_name: str | None) -> Steps[dict[str, list[Head]]]:
+    statements = store.statements
+    rows = yield statements.heads_of(ids) if type_name is None else statements.heads_of_type(ids, type_name)
+    heads: dict[str, list[Head]] = {}
+    for head in (Head(*row) for row in rows):
+        heads.setdefault(head.id, []).append(head)
+    missing = [id for id in ids if id not in heads] if statements.misses_successors else []
+    rows = (yield statements.ids_of(missing)) if missing else []
+    for id in sorted({row[0] for row in rows}):  # it has another type, or was made in the place of a deleted one
+        living = yield from living_head(store, id, type_name)
+        heads[id] = [] if living is None else [living]
+    return heads
+
+
+def delete_all(store: Store, ids: Sequence[str], type_name: str | None, cascade: bool) -> Steps[int]:
+    """Delete records as one after the other; how many were there. They are held in one order, whatever that is."""
+    found = yield from living_heads(store, sorted(ids), type_name)
+    by_id = {head.id: head for head in found}
+    return (yield from drop_with_groups(store, [by_id[id] for id in ids if id in by_id], cascade=cascade))
+
+
+def delete_untouched(store: Store, type_name: str, listed: Iterable[Record]) -> Steps[int]:
     """Delete each of *listed* with what is grouped under it, unless it was changed or made anew meanwhile."""
-    gone = 0
-    for record in listed:
-        id, type_name = record["id"], record["type"]
-        found = yield from living_head(store, id, type_name)
-        # One that was made anew has the version 1 again, but no old time.
-        if found is not None and found.state == (record["version"], micros(record["updated_at"])):
-            gone += yield from delete(store, id, type_name, True, None)
-    return gone
+    # One that was made anew has the version 1 again, but no old time.
+    states = {record["id"]: (record["version"], micros(record["updated_at"])) for record in listed}
+    found = yield from living_heads(store, sorted(states), type_name)
+    untouched = [head for head in found if head.state == states[head.id]]
+    return (yield from drop_with_groups(store, untouched, cascade=True))
 
 
 def purge(store: Store, limit: int) -> Steps[int]:
     """Remove up to *limit* expired records."""
     rows = yield store.statements.expired(now=store.now(), limit=limit)
-    for (number,) in rows:
-        yield from drop(store, number)
+    yield from drop_all(store, [number for (number,) in rows])
     return len(rows)

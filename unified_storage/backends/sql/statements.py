@@ -219,17 +219,10 @@ class Statements:
     def _of_upkeep(self, tables: Tables) -> None:
         records, logs, bind = tables.records, tables.logs, sa.bindparam
         r = records.c
-        of_owner = sa.select(logs.c.n).where(logs.c.owner == bind("row"))
-        self.delete_entries_of = self._compiled(sa.delete(tables.entries).where(tables.entries.c.log.in_(of_owner)))
+        self.delete_entries_of = self._compiled(self._entries_of_owner(tables))
         self.delete_logs_of = self._compiled(sa.delete(logs).where(logs.c.owner == bind("row")))
         self.delete_document = self._compiled(sa.delete(tables.documents).where(tables.documents.c.n == bind("row")))
         self.delete_record = self._compiled(sa.delete(records).where(r.n == bind("row")))
-        no_system = sa.func.substr(r.type, 1, 1) != "_"
-        grouped = sa.select(*head_of(tables)).where(no_system).order_by(r.n).with_for_update()
-        self.grouped = {
-            column.name: self._compiled(grouped.where(column == bind("group")))
-            for column in (r.session_id, r.thread_id)
-        }
         self.generation = self._compiled(sa.select(tables.schema.c.paths_generation))
         paths = tables.paths.c
         self.paths = self._compiled(sa.select(paths.type, paths.path, paths.slot, paths.filled))
@@ -246,6 +239,13 @@ class Statements:
             .with_for_update()
         )
 
+    def _entries_of_owner(self, tables: Tables) -> sa.Delete:
+        logs, e = tables.logs.c, tables.entries.c
+        of_owner = logs.owner == sa.bindparam("row")
+        if self._dialect.joins_to_delete:
+            return sa.delete(tables.entries).where(e.log == logs.n, of_owner)
+        return sa.delete(tables.entries).where(e.log.in_(sa.select(logs.n).where(of_owner)))
+
     def entries_in(self, log: int, wanted: ReadRange) -> Call:
         """The entries of a log within bounds, oldest first; newest first where only the last ones are wanted."""
         return self._entries("entries_in", sa.bindparam("log"), wanted, log=log)
@@ -255,16 +255,16 @@ class Statements:
         return self._entries("entries_seen", self._living_log, wanted, log_id=log_id, now=now, is_all=True)
 
     def _entries(self, name: str, which: Any, wanted: ReadRange, *, is_all: bool = False, **values: Any) -> Call:
-        bounds = {"after": wanted.after, "before": wanted.before, "since": wanted.since}
         most = wanted.limit if wanted.last is None else wanted.last
-        given = {name: value for name, value in bounds.items() if value is not None}
-        shape = (name, *given, most is None, wanted.last is None)
-        if shape not in self._by_shape:
+        shape = (name, wanted.before is None, wanted.since is None, most is None, wanted.last is None)
+        statement = self._by_shape.get(shape)
+        if statement is None:
+            given = [bound for bound in ("after", "before", "since") if getattr(wanted, bound) is not None]
             select = self._entries_of_log(
                 which, given, is_limited=most is not None, newest_first=wanted.last is not None
             )
-            self._by_shape[shape] = self._compiled(select, is_all=is_all)
-        return self._by_shape[shape](most=most, **values, **given)
+            statement = self._by_shape[shape] = self._compiled(select, is_all=is_all)
+        return statement(after=wanted.after, before=wanted.before, since=wanted.since, most=most, **values)
 
     def _entries_of_log(
         self, which: Any, given: Collection[str], *, is_limited: bool, newest_first: bool
@@ -311,6 +311,44 @@ class Statements:
         logs = self._tables.logs.c
         return sa.select(logs.n, logs.log_id).where(logs.log_id.in_(named))
 
+    def ids_of(self, ids: Sequence[str]) -> Call:
+        """Those of *ids* that records of any type have; nothing is locked."""
+        r = self._tables.records.c
+        return self._listed("ids_of", lambda named: sa.select(r.id).where(r.id.in_(named)), ids)
+
+    def grouped_under(self, column: str, ids: Sequence[str]) -> Call:
+        """The heads of what stands under *ids* by a column, for a change of them, with that id before them."""
+        return self._listed(f"grouped by {column}", lambda named: self._grouped(column, named), ids)
+
+    def _grouped(self, column: str, named: Any) -> sa.Select[Any]:
+        r = self._tables.records.c
+        no_system = sa.func.substr(r.type, 1, 1) != "_"
+        found = sa.select(r[column], *head_of(self._tables)).where(r[column].in_(named), no_system)
+        return found.order_by(r.n).with_for_update()
+
+    def logs_of(self, owners: Sequence[int]) -> Call:
+        """The row numbers of the logs of records."""
+        logs = self._tables.logs.c
+        return self._listed("logs_of", lambda named: sa.select(logs.n).where(logs.owner.in_(named)), owners)
+
+    def delete_entries_in(self, logs: Sequence[int]) -> Call:
+        """Delete all entries of some logs."""
+        return self._deleting(self._tables.entries.c.log, logs)
+
+    def delete_logs(self, numbers: Sequence[int]) -> Call:
+        return self._deleting(self._tables.logs.c.n, numbers)
+
+    def delete_documents(self, numbers: Sequence[int]) -> Call:
+        return self._deleting(self._tables.documents.c.n, numbers)
+
+    def delete_records(self, numbers: Sequence[int]) -> Call:
+        return self._deleting(self._tables.records.c.n, numbers)
+
+    def _deleting(self, column: sa.Column[Any], numbers: Sequence[int]) -> Call:
+        """Delete the rows whose *column* is one of *numbers*."""
+        name = f"delete from {column.table.name}"
+        return self._listed(name, lambda named: sa.delete(column.table).where(column.in_(named)), numbers)
+
     def heads_of(self, ids: Sequence[str]) -> Call:
         """The heads of every type of *ids*, for a change of them."""
         return self._listed("heads_of", self._heads_of, ids)
@@ -326,12 +364,12 @@ class Statements:
     def _heads_of_type(self, named: Any) -> sa.Select[Any]:
         return self._heads_of(named).where(self._is_of_type())
 
-    def _listed(self, name: str, select: Callable[[Any], sa.Select[Any]], listed: Sequence[str], **values: Any) -> Call:
+    def _listed(self, name: str, made: Callable[[Any], sa.ClauseElement], listed: Sequence[Any], **values: Any) -> Call:
         # One statement for each power of two: a shorter list repeats its last element.
         size = 1 << (len(listed) - 1).bit_length()
         shape = (name, size)
         if shape not in self._by_shape:
-            self._by_shape[shape] = self._compiled(select([sa.bindparam(f"in{place}") for place in range(size)]))
+            self._by_shape[shape] = self._compiled(made([sa.bindparam(f"in{place}") for place in range(size)]))
         padded = [*listed, *[listed[-1]] * (size - len(listed))]
         return self._by_shape[shape](**values, **{f"in{place}": value for place, value in enumerate(padded)})
 

@@ -156,6 +156,11 @@ def backend_names() -> list[str]:
     return sorted({*_BACKENDS, *_registered, *(point.name for point in _installed())})
 
 
+def is_backend(scheme: str) -> bool:
+    """Whether storages of this type can be opened; what is installed is searched only for what is not built in."""
+    return scheme in _BACKENDS or scheme in _registered or any(point.name == scheme for point in _installed())
+
+
 def _installed() -> Iterable[EntryPoint]:
     """The backends that installed distributions offer."""
     from importlib.metadata import entry_points  # here: it takes longer to import than the rest of this floor

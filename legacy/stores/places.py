@@ -33,7 +33,7 @@ from unified_storage.errors import (
     StorageUnsupportedError,
     redacted,
 )
-from unified_storage.opening import backend_names, parse_url
+from unified_storage.opening import is_backend, parse_url
 
 T = TypeVar("T")
 LEGACY, ARCHIVE, STORAGE, PEER = "legacy", "jsonl", "storage", "peer"
@@ -163,7 +163,7 @@ def place_of(text: str | Path) -> Place:
     if not separator:
         return _place_of_path(Path(given))
     url = parse_url(given)
-    if url.scheme in backend_names():
+    if is_backend(url.scheme):
         return Place(STORAGE, given, file_of(url), storage_identity(url))
     if is_peer(scheme):
         return _peer(given)

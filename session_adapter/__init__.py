@@ -12,6 +12,7 @@ from session_adapter.errors import (
 from session_adapter.identity import SessionKey, UserKey, record_id
 from session_adapter.models import Event, Run, SessionData, SessionMetadata, SessionMetrics, SessionSummary
 from session_adapter.repository import SessionRepository
+from session_adapter.runner import Agent, RunContext, Runner
 from session_adapter.scoped import ScopedSessionService
 from session_adapter.service import ISessionService, SessionService
 from session_adapter.session import Session, new_session
@@ -19,12 +20,15 @@ from session_adapter.sessions import BatchDeleteResult, SessionStorageAdapter
 from session_adapter.stored_summaries import Summaries, SummaryWindow
 
 __all__ = [
+    "Agent",
     "AppNameRequiredError",
     "BatchDeleteResult",
     "Event",
     "ISessionService",
     "InvalidSessionIdError",
     "Run",
+    "RunContext",
+    "Runner",
     "ScopedSessionService",
     "Session",
     "SessionAlreadyExistsError",

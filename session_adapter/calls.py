@@ -18,8 +18,8 @@ Place = tuple[str, int]
 
 _TOOL_ROLES = ("tool", "function")
 _WHOLE: Place = ("", 0)
-# OpenAI's responses and agno have two ids for one call, and results name either.
-_ID_KEYS = ("id", "call_id", "tool_call_id", "toolCallId", "tool_use_id", "toolUseId")
+# OpenAI's responses and agno have two ids for one call, and results name either; the call's own comes first.
+_ID_KEYS = ("call_id", "tool_call_id", "toolCallId", "tool_use_id", "toolUseId", "id")
 _NAME_KEYS = ("name", "tool_name", "toolName")
 # What a part of the content says it is: by its type, or by the one key that holds it (ADK, Gemini, Bedrock).
 _CALL_TYPES = ("tool_use", "tool_call", "tool-call", "function_call")
@@ -39,7 +39,7 @@ class Mention:
         places: where it stands; a call may stand in ``tool_calls`` and in the content too.
     """
 
-    ids: frozenset[str]
+    ids: tuple[str, ...]
     name: str | None
     places: tuple[Place, ...]
 
@@ -57,7 +57,7 @@ def is_result(event: Mapping[str, Any]) -> bool:
 def is_long_running(event: Mapping[str, Any], call: Mention) -> bool:
     """Whether *event* says of its *call* that a first result may come before the real one, as ADK does."""
     waiting = event.get("long_running_tool_ids")
-    return isinstance(waiting, list | tuple | set) and not call.ids.isdisjoint(filter(None, map(text_of, waiting)))
+    return isinstance(waiting, list | tuple | set) and any(id in call.ids for id in waiting)
 
 
 def calls_in(event: Mapping[str, Any]) -> list[Mention]:
@@ -82,13 +82,13 @@ def results_in(event: Mapping[str, Any]) -> list[Mention]:
     if not is_result(event):
         return [Mention(ids, name, (place,)) for place, ids, name in parts]
     own_id, name = text_of(event.get("tool_call_id")), _text_at(event, _NAME_KEYS)
-    own_ids = frozenset({own_id} if own_id else ())
+    own_ids = (own_id,) if own_id else ()
     if not parts and not own_ids:
         parts = [*_told(event, "tool_calls", (), ())]  # agno puts the results of one turn there for Gemini
     if len(parts) > 1:
         return [Mention(ids, name, (place,)) for place, ids, name in parts]
     for _, ids, told in parts:
-        own_ids, name = own_ids | ids, told or name
+        own_ids, name = (*own_ids, *ids), told or name
     return [Mention(own_ids, name, (_WHOLE,))]
 
 
@@ -126,7 +126,7 @@ def only_at(event: Event, places: Iterable[Place]) -> Event:
 
 def _told(
     event: Mapping[str, Any], key: str, inner_keys: tuple[str, ...], types: Sequence[str]
-) -> Iterator[tuple[Place, frozenset[str], str | None]]:
+) -> Iterator[tuple[Place, tuple[str, ...], str | None]]:
     """(place, ids, name) of each that the list at *key* holds; of ``tool_calls``, every object is one."""
     items = event.get(key)
     for at, item in enumerate(items if isinstance(items, list) else ()):
@@ -137,8 +137,8 @@ def _told(
             yield (key, at), *_names_in(item if inner is None else inner)
 
 
-def _names_in(item: Mapping[str, Any]) -> tuple[frozenset[str], str | None]:
-    ids = frozenset(text for key in _ID_KEYS if (text := text_of(item.get(key))))
+def _names_in(item: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    ids = tuple(text for key in _ID_KEYS if (text := text_of(item.get(key))))
     function = item.get("function")
     return ids, _text_at(function if is_mapping(function) else item, _NAME_KEYS)
 

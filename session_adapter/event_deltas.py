@@ -28,7 +28,7 @@ def taken_apart(event: object) -> tuple[Body, Deltas]:
     Raises:
         StorageValidationError: no event, or no delta.
     """
-    body = _given(event)
+    body = body_of(event)
     delta = levels.checked(body.get(DELTA), f"event.{DELTA}")
     delta |= {key: DELETE for key in _named(body.get(DELETED)) if key not in delta}
     if not delta:
@@ -41,7 +41,8 @@ def taken_apart(event: object) -> tuple[Body, Deltas]:
     return body, levels.split(delta, f"event.{DELTA}")
 
 
-def _given(event: object) -> Body:
+def body_of(event: object) -> Body:
+    """A copy of *event* as a mapping of what was given; raises ``StorageValidationError`` for what is no event."""
     if isinstance(event, BaseModel):
         # The delta as it is: a dump would look into values that are ours, such as DELETE.
         body = event.model_dump(exclude_unset=True, exclude={DELTA})

@@ -22,8 +22,8 @@ from session_adapter.calls import (
 )
 from session_adapter.formats import Event
 
-INTERRUPTED = "interrupted"
-"""The status of a result that stands for one that never came, and of the last event of a run that was broken off."""
+STAND_IN = "interrupted"
+"""What marks a result that stands for one that had not come when its run was broken off."""
 
 
 def paired(events: Iterable[Event]) -> list[Event]:
@@ -40,11 +40,12 @@ def paired(events: Iterable[Event]) -> list[Event]:
     return [event for piece in _joined(_in_order(told)) if (event := _event_of(piece)) is not None]
 
 
-def open_calls(events: Iterable[Event]) -> list[Mention]:
-    """The calls that *events* make and do not answer, oldest first."""
+def open_calls(events: Iterable[Event]) -> list[tuple[Event, int, Mention]]:
+    """The calls that *events* make and do not answer, oldest first: the event, which of its calls it is, the call."""
     told = _told(events)
     _match(told)
-    return [call.mention for one in told for call in one.calls if call.answer is None]
+    every = ((one.event, number, call) for one in told for number, call in enumerate(one.calls))
+    return [(event, number, call.mention) for event, number, call in every if call.answer is None]
 
 
 @dataclass(eq=False, slots=True)
@@ -128,7 +129,7 @@ class _CallsSoFar:
         if call.turn == self.turn or call.may_wait:
             return True
         # Ids are used again in later turns, also by writers that then lose the call: not every second result is one.
-        return call.answer is not None and call.answer[0].event.get("status") == INTERRUPTED
+        return call.answer is not None and bool(call.answer[0].event.get(STAND_IN))
 
 
 def _first_open(calls: list[_Call]) -> _Call | None:

@@ -232,7 +232,7 @@ def test_of_two_results_in_a_turn_the_later_one_counts() -> None:
         ({"long_running_tool_ids": ["c1"]}, {}, "later"),
         ({"long_running_tool_ids": ["c2"]}, {}, "first"),
         ({"long_running_tool_ids": "c1"}, {}, "first"),
-        ({}, {"status": "interrupted"}, "later"),
+        ({}, {"status": "error", "interrupted": True}, "later"),
     ],
 )
 def test_a_result_in_a_later_turn_counts_where_the_first_said_to_wait(

@@ -173,6 +173,8 @@ def _check(session: Session) -> None:
     for at, run in enumerate(session.runs if isinstance(session.runs, list) else ()):
         if not isinstance(run, Run):
             raise StorageValidationError("no Run; add it by add_run", details={"path": f"runs[{at}]"})
+        if not isinstance(run.run_id, str) or not run.run_id:
+            raise StorageValidationError("a run_id is a text, not empty", details={"path": f"runs[{at}].run_id"})
     try:
         Session.model_validate({**session.__dict__, **(session.model_extra or {})})
     except ValidationError as error:

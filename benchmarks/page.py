@@ -69,15 +69,23 @@ def _run(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"({machine['processor']}, {machine['memory_gib']} GiB), {machine['system']}, Python {machine['python']}."
     if sizes["kind"] == "quick" or sizes["scale"] != 1:
         yield "\nIts counts are small, so that goals at full counts are not told, and its figures are rough."
-    load, cores = statistics.median(results["load"].values()), machine["cores"]
-    if load > 1.5 * cores:
-        yield f"\n**The machine was busy with other work** (load {load:g} on {cores} cores): figures and ratios of this"
-        yield "run say little about speed."
+    yield from _other_work(results)
     yield "\n| engine | what durability depends on |\n|---|---|"
     for engine in results["engines"].values():
         settings = ", ".join(f"`{name}={value}`" for name, value in engine["settings"].items())
         yield f"| {engine['version']} | {settings} |"
     yield "\nPackages: " + ", ".join(f"{name} {version}" for name, version in results["packages"].items()) + ".\n"
+
+
+def _other_work(results: Mapping[str, Any]) -> Iterator[str]:
+    load, cores = statistics.median(results["load"].values()), results["machine"]["cores"]
+    if load > cores:
+        yield f"\n**The machine was busy with other work** (load {load:g} on {cores} cores): figures and ratios of this"
+        yield "run say little about speed."
+    low = statistics.median(results.get("low_load", {"": 0}).values())
+    if low >= 1:
+        yield f"\nBeside it ran work of the lowest priority ({low:g} tasks in the median), which waits while anything"
+        yield "else wants a processor."
 
 
 def _goals(found: list[Finding], notes: list[Note]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine_load import load_now
 from benchmarks.measuring import Sizes
 from benchmarks.stage import Found
 
@@ -60,8 +61,10 @@ class Results:
         return set(systems) <= set(self.content["finished"].get(part, ()))
 
     def note_load(self, part: str) -> None:
-        """Keep how much the machine has to do before a part begins: its load average of the last minute."""
-        self.content["load"][part] = round(os.getloadavg()[0], 1)
+        """Keep what else the machine has to do before a part begins."""
+        load = load_now()
+        self.content["load"][part] = load.normal
+        self.content.setdefault("low_load", {})[part] = load.low
 
     def add(self, engine: str, part: str, systems: Iterable[str], found: Found, spent: dict[str, float]) -> None:
         of_engine = self.cells.setdefault(engine, {})

@@ -131,10 +131,13 @@ class Summaries:
         return record
 
     async def _pieces(self, stored_id: str, after: int) -> AsyncIterator[Piece]:
-        while entries := await self._storage.read(history_of(stored_id), after=after, limit=_CHUNK):
+        entries = await self._storage.read(history_of(stored_id), after=after, limit=_CHUNK)
+        while entries:
             for entry in entries:
                 yield self._piece(entry)
-            after = entries[-1]["seq"]
+            if len(entries) < _CHUNK:
+                return  # what came meanwhile is for the next summary
+            entries = await self._storage.read(history_of(stored_id), after=entries[-1]["seq"], limit=_CHUNK)
 
     async def _first_unseen(self, stored_id: str, coverage: Coverage) -> int:
         known = coverage.seq
@@ -157,7 +160,7 @@ class Summaries:
 
         async def stored(tx: IUnifiedStorage) -> SessionSummary | None:
             record = await self._required(tx, session)
-            if not _is_later(record, seen):
+            if not _is_later(record, seen) or await _last_seq(tx, record) < Coverage.of(written).seq:
                 raise no_session(session)  # another one of the same name: nothing of this is about it
             present = _summary_in(record, self._zone)
             if present != _summary_in(seen, self._zone) and not _reaches_further(written, present):
@@ -171,6 +174,11 @@ class Summaries:
 def _is_later(record: Record, seen: Record) -> bool:
     """Whether *record* is the one that was *seen*, by now perhaps changed."""
     return bool(record["created_at"] == seen["created_at"] and record["version"] >= seen["version"])
+
+
+async def _last_seq(tx: IUnifiedStorage, record: Record) -> int:
+    info = await tx.log_info(history_of(record["id"]))
+    return 0 if info is None else int(info["last_seq"])
 
 
 def _reaches_further(one: SessionSummary, other: SessionSummary | None) -> bool:

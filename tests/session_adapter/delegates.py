@@ -33,7 +33,7 @@ class Spy(Delegate):
         self.numbers[name] = self.numbers.get(name, 0) + number
 
     async def save(self, data: Mapping[str, Any], *, expected_version: int | None = None) -> str:
-        self._add("bytes", len(encode(data["data"])) + len(encode(data["metadata"])))
+        self._add("bytes", len(encode(data["data"])) + len(encode(data.get("metadata"))))
         return await super().save(data, expected_version=expected_version)
 
     async def append(self, log_id: str, entries: Iterable[Mapping[str, Any]], **options: Any) -> list[int]:

@@ -22,7 +22,7 @@ from session_adapter.one_step import Done, Step, in_one_step, with_app
 from session_adapter.opened import storage_for
 from session_adapter.policies import POLICIES, PolicyName, policies_of
 from session_adapter.reading import session_record
-from session_adapter.scoped_reading import NO_EVENTS, ScopedReading, Window
+from session_adapter.scoped_reading import NO_EVENTS, ScopedReading, SessionPage, Window
 from session_adapter.session import Session
 from session_adapter.session_state import state_updates
 from session_adapter.states import (
@@ -38,7 +38,7 @@ from session_adapter.states import (
 from session_adapter.timestamps import Zone, zone_named
 from unified_storage.arguments import check_expected, check_number, checked_seconds
 from unified_storage.errors import StorageConflictError, StorageValidationError
-from unified_storage.interface import IUnifiedStorage, Page, Record
+from unified_storage.interface import IUnifiedStorage, Record
 
 Lifetime = timedelta | float | None
 """How long something lives after it was written last: a timedelta, seconds, or None for ever."""
@@ -165,7 +165,7 @@ class ScopedSessionService:
 
     async def list_sessions(
         self, user_key: UserKey, *, with_events: bool = False, limit: int | None = None, cursor: str | None = None
-    ) -> Page:
+    ) -> SessionPage:
         """A page of the user's sessions, the one changed last first, ties by id; their events only on demand.
 
         Args:

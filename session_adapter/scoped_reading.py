@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,9 @@ from session_adapter.event_models import shown_event
 from session_adapter.events import Events
 from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, user_scope, visible_id
 from session_adapter.levels import State, shown_levels
-from session_adapter.reading import ATTEMPTS, session_records
+from session_adapter.reading import ATTEMPTS, BATCH
 from session_adapter.session import Session
-from session_adapter.states import APP_STATE, USER_STATE, place_of_app, place_of_user, states_among
+from session_adapter.states import keys_of_states, states_among
 from session_adapter.timestamps import Zone
 from session_adapter.typed import shown_session
 from unified_storage.arguments import check_count, check_switch
@@ -57,6 +57,12 @@ class Window:
 NO_EVENTS = Window(last=0)
 
 
+class SessionPage(Page):
+    """A page of sessions, and the cursor of the next one (None on the last)."""
+
+    items: list[Session]  # type: ignore[assignment]  # pages of a storage hold records
+
+
 class ScopedReading:
     """Scoped sessions as they are read from a storage, or inside one transaction of it."""
 
@@ -85,10 +91,15 @@ class ScopedReading:
     async def _records(self, key: SessionKey) -> tuple[Record | None, tuple[State, State]]:
         """The session's record, and the states of its user and of the app: in one query where they lie together."""
         stored_id, user = record_id(key), key.user
-        ids = [stored_id, place_of_user(user).id, place_of_app(user.app_name).id]
-        records = await self._storage.list({"id": {"$in": ids}, "type": {"$in": [SESSION, USER_STATE, APP_STATE]}})
-        session = next((record for record in records if record["type"] == SESSION and record["id"] == stored_id), None)
+        records = await self._named([(stored_id, SESSION), *keys_of_states(user)])
+        session = next((record for record in records if (record["id"], record["type"]) == (stored_id, SESSION)), None)
         return session, states_among(records, user)
+
+    async def _named(self, keys: Sequence[tuple[str, str]], *, with_data: bool = True) -> Records:
+        ids, types = ([*dict.fromkeys(parts)] for parts in zip(*keys, strict=True))
+        # No more can be there; said so, a single statement answers.
+        limit = len(ids) * len(types)
+        return await self._storage.list({"id": {"$in": ids}, "type": {"$in": types}}, limit, with_data=with_data)
 
     async def _window(self, key: SessionKey, window: Window) -> list[Flat]:
         if window.last == 0:
@@ -107,7 +118,7 @@ class ScopedReading:
         """
         if shown is None or is_transaction(self._storage) or not any(event.state_delta for event in shown.events):
             return True
-        heads = await session_records(self._storage, [record["id"]], with_data=False)
+        heads = await self._named([(record["id"], SESSION)], with_data=False)
         return [_moment(head) for head in heads] == [_moment(record)]
 
     def _shown(self, record: Record, states: tuple[State, State], events: Iterable[Flat]) -> Session:
@@ -116,7 +127,7 @@ class ScopedReading:
 
     # lists
 
-    async def page(self, user: UserKey, *, with_events: bool, limit: int | None, cursor: str | None) -> Page:
+    async def page(self, user: UserKey, *, with_events: bool, limit: int | None, cursor: str | None) -> SessionPage:
         """A user's sessions, the one changed last first: a query for the page, one for states, one for histories."""
         check_switch("with_events", with_events)
         check_count("limit", limit)
@@ -124,19 +135,17 @@ class ScopedReading:
         page = await self._storage.page(wanted, limit=_ALL if limit is None else limit, cursor=cursor)
         records = page.items
         if not records:
-            return Page([], page.next_cursor)
+            return SessionPage([], page.next_cursor)
         states = await self.states(user)
         histories = await self._histories(records) if with_events else {}
         shown: list[Any] = [self._shown(record, states, histories.get(record["id"], [])) for record in records]
         if with_events:
             shown = await self._settled(records, shown)
-        return Page(shown, page.next_cursor)
+        return SessionPage(shown, page.next_cursor)
 
     async def states(self, user: UserKey) -> tuple[State, State]:
         """The states of a user and of the app."""
-        ids = [place_of_user(user).id, place_of_app(user.app_name).id]
-        found = await self._storage.list({"id": {"$in": ids}, "type": {"$in": [USER_STATE, APP_STATE]}})
-        return states_among(found, user)
+        return states_among(await self._named(keys_of_states(user)), user)
 
     async def _histories(self, records: Records) -> dict[str, list[Flat]]:
         logs = {record["id"]: history_of(record["id"]) for record in records}
@@ -150,8 +159,10 @@ class ScopedReading:
             for record, session in zip(records, shown, strict=True)
             if any(event.state_delta for event in session.events)
         ]
-        heads = await session_records(self._storage, doubtful, with_data=False) if doubtful else []
-        now: Mapping[str, Any] = {head["id"]: _moment(head) for head in heads}
+        now: dict[str, Any] = {}
+        for start in range(0, len(doubtful), BATCH):
+            keys = [(stored_id, SESSION) for stored_id in doubtful[start : start + BATCH]]
+            now |= {head["id"]: _moment(head) for head in await self._named(keys, with_data=False)}
         found: list[Session | None] = []
         for record, session in zip(records, shown, strict=True):
             stands = record["id"] not in doubtful or now.get(record["id"]) == _moment(record)

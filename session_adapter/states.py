@@ -163,7 +163,13 @@ class States:
         await self._storage.update(place.id, updates, type=place.type)
 
 
+def keys_of_states(user: UserKey) -> list[tuple[str, str]]:
+    """Ids and types of the records of the states that a user's sessions show."""
+    return [place_of_user(user).key, place_of_app(user.app_name).key]
+
+
 def states_among(records: Records, user: UserKey) -> tuple[State, State]:
     """The states of a user and of the app, where their records are among *records*."""
     found = {(record["id"], record["type"]): record for record in records}
-    return state_in(found.get(place_of_user(user).key)), state_in(found.get(place_of_app(user.app_name).key))
+    of_user, of_app = keys_of_states(user)
+    return state_in(found.get(of_user)), state_in(found.get(of_app))

@@ -105,7 +105,7 @@ async def test_what_a_policy_refuses_leaves_everything_as_it_was(storage, prefix
     def broken(stored: Any, new: Any) -> Any:
         raise RuntimeError("boom")
 
-    policies = {f"{prefix}n": "sum", f"{prefix}once": "error", f"{prefix}b": broken}
+    policies: dict[str, Any] = {f"{prefix}n": "sum", f"{prefix}once": "error", f"{prefix}b": broken}
     service = ScopedSessionService(storage, policies=policies)
     await service.create_session(KEY, {f"{prefix}n": 1, f"{prefix}once": 1, f"{prefix}b": 1})
     before = await state_of(service)

@@ -297,7 +297,8 @@ async def test_states_of_app_and_user_change_key_by_key(service) -> None:
 
 async def test_a_state_of_one_level_refuses_keys_of_another() -> None:
     """S1.16."""
-    service, user = ScopedSessionService(), UserKey("shop", "ann")
+    service: Any = ScopedSessionService()
+    user = UserKey("shop", "ann")
     for refused in (
         service.update_app_state("shop", {"user:a": 1}),
         service.update_user_state(user, {"app:a": 1}),
@@ -348,7 +349,7 @@ async def test_an_event_that_is_known_changes_nothing_again(service, prefix: str
     first = said(1, id="e1", state_delta={f"{prefix}n": 1})
     assert await service.append_event(KEY, first) == 1
     await service.append_event(KEY, said(2, id="e2", state_delta={f"{prefix}n": 2}))
-    version = (await SessionStorageAdapter(service.storage).get_session(KEY, with_version=True))[1]
+    version = (await service.storage.load(record_id(KEY), type="session"))["version"]
     assert await service.append_event(KEY, first) == 1
     assert await service.append_event(KEY, first, expected_version=1) == 1
     assert await service.append_event(KEY, said(3, id="e1", state_delta={f"{prefix}m": 3})) == 1
@@ -356,7 +357,7 @@ async def test_an_event_that_is_known_changes_nothing_again(service, prefix: str
     found = await read(service)
     assert found.state == {f"{prefix}n": 2}
     assert contents(found) == ["m1", "m2"]
-    assert (await SessionStorageAdapter(service.storage).get_session(KEY, with_version=True))[1] == version
+    assert (await service.storage.load(record_id(KEY), type="session"))["version"] == version
 
 
 @pytest.mark.parametrize("delta", [{}, {"a": 1}, {"user:a": 1}, {"app:a": 1}, {"a": 1, "user:a": 1, "app:a": 1}])

@@ -79,7 +79,7 @@ def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None)
 
     What is missing, null or has a wrong type is left out. The summary is an object as it is stored by a session.
     """
-    read = format.read(document, source_timezone=zone).shown
+    read = format.shown(document, zone)
     fields = {name: read[name] for name in (*NAMES, "metadata", "state") if name in read}
     if isinstance(document.get("agent_data"), dict):
         fields["agent_data"] = document["agent_data"]

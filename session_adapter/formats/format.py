@@ -149,11 +149,15 @@ class Format:
             id: the session's id where the caller knows it better than the document.
             source_timezone: the zone of times without an offset; None is this machine's.
         """
-        raw = self.without_history(document)
-        shown = {name: value for name in SHOWN if (value := self._field(raw, name, source_timezone)) is not None}
+        shown = self.shown(document, source_timezone)
         if id is not None:
             shown["id"] = id
-        return SessionBundle(deepcopy(shown), list(self.history(document) or []), raw, shown)
+        return SessionBundle(deepcopy(shown), list(self.history(document) or []), self.without_history(document), shown)
+
+    def shown(self, document: Document, zone: Zone = None) -> dict[str, Any]:
+        """The fields of the neutral model that *document* has; they share what is in it."""
+        raw = self.without_history(document)
+        return {name: value for name in SHOWN if (value := self._field(raw, name, zone)) is not None}
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
         """The document of *bundle*: its raw one with the fields that were changed, each at its place.

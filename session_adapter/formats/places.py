@@ -38,13 +38,18 @@ def value_at(document: object, path: Path) -> Any:
 
 def first_present(document: object, paths: Iterable[Path]) -> Any:
     """The value at the first of *paths* whose key is there, though it be null; ABSENT when none is."""
-    return next((value for path in paths if (value := value_at(document, path)) is not ABSENT), ABSENT)
+    for path in paths:  # no generator: every field of every session shown is looked for here
+        if (value := value_at(document, path)) is not ABSENT:
+            return value
+    return ABSENT
 
 
 def first_given(document: object, paths: Iterable[Path]) -> Any:
     """The first value at *paths* that is neither missing nor null; None when there is none."""
-    values = (value_at(document, path) for path in paths)
-    return next((value for value in values if value is not ABSENT and value is not None), None)
+    for path in paths:
+        if (value := value_at(document, path)) is not ABSENT and value is not None:
+            return value
+    return None
 
 
 def with_value(document: Document, path: Path, value: object) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class OurScopedSessions(System):
         await self._service.create_session(self._named(session), session.state)
 
     async def load(self, id: str) -> Any:
-        return await self._session(id)
+        return await self._session(id, event_num=0)
 
     async def append(self, id: str, event: Event) -> None:
         await self._service.append_event(await self._key(id), _event(event))

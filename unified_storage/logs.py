@@ -100,9 +100,14 @@ def info_of(last_seq: int, entries: Sequence[StoredEntry]) -> dict[str, Any]:
 
 def log_id(name: str, owner_id: str, owner_type: str = _OWNER_OF_A_PLAIN_LOG) -> str:
     """The id of the log *name* of a record: ``history/<id>``, or ``state@thread/<id>`` for other types."""
-    quoted = quote(name, safe=" !\"#$&'()*+,:;<=>?[\\]^`{|}")
+    quoted = _quoted(name)
     owner = "" if owner_type == _OWNER_OF_A_PLAIN_LOG else f"@{owner_type}"
     return f"{quoted}{owner}/{owner_id}"
+
+
+@lru_cache(maxsize=256)
+def _quoted(name: str) -> str:
+    return quote(name, safe=" !\"#$&'()*+,:;<=>?[\\]^`{|}")
 
 
 def parse_log_id(text: object) -> LogName:
@@ -241,7 +246,6 @@ def checked_log(log: Mapping[str, Any]) -> RestoredLog:
 def _listed_entries(log: Mapping[str, Any]) -> list[Any]:
     if not isinstance(log, Mapping) or not {"log_id", "last_seq", "entries"} == set(log):
         raise StorageValidationError("a log is {log_id, last_seq, entries}", details={"path": "logs"})
-    parse_log_id(log["log_id"])
     return [*log["entries"]]
 
 

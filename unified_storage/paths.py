@@ -106,6 +106,8 @@ def value_at(record: Mapping[str, Any], path: Path) -> Any:
     places in lists.
     """
     value = record.get(path[0])
+    if len(path) == 2:  # most paths
+        return value.get(path[1], MISSING) if isinstance(value, dict) else MISSING
     for key in path[1:]:
         if not isinstance(value, dict) or key not in value:
             return MISSING

@@ -32,6 +32,7 @@ _FLAT_OR_DICT = _FLAT | {dict}
 _HOLDERS = frozenset({dict, list})
 _CONTAINERS = frozenset({dict, list, tuple})
 _STR = frozenset({str})
+_DICT = frozenset({dict})
 _flat = chain.from_iterable
 _TAG = TAG.encode()
 _plain = msgspec.json.Decoder().decode
@@ -169,7 +170,8 @@ def _is_native(value: object) -> bool:
             return False
         if kinds.isdisjoint(_HOLDERS):
             return True
-        maps, lists = _holders(level)
+        maps = level if kinds == _DICT else [item for item in level if type(item) is dict] if dict in kinds else []
+        lists = [item for item in level if type(item) is list] if list in kinds else []
         if not _STR.issuperset(map(type, _flat(maps))):
             return False
         nodes += sum(map(len, maps)) + sum(map(len, lists))

@@ -306,8 +306,7 @@ def _occurs_twice(keys: Iterable[str | None]) -> bool:
     return len({*there}) < len(there)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRange:
+class ReadRange(NamedTuple):
     """Checked bounds of ``read``: numbers exclusive, ``since`` in microseconds."""
 
     after: int

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from unified_storage.backends.sql import records
 from unified_storage.backends.sql.dialect import Dialect
 from unified_storage.backends.sql.records import Head
+from unified_storage.backends.sql.shown import read_back
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.errors import StorageIntegrityError, StorageValidationError
@@ -201,7 +202,7 @@ def _decoded(text: Any, id: str, type_name: str) -> dict[str, Any] | None:
             text = text.decode()
         except UnicodeDecodeError:  # not its cause: that would quote the text
             raise StorageIntegrityError(f"record {id!r} holds a text that is not UTF-8") from None
-    return records.read_back(text, id, type_name)
+    return read_back(text, id, type_name)
 
 
 def _is_key(stored: str | None, key: bytes | None) -> bool:

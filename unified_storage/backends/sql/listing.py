@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from unified_storage.arguments import Place
 from unified_storage.backends.sql import records
 from unified_storage.backends.sql.conditions import Clause, all_equal, all_of, compiled, equal_texts, is_text
+from unified_storage.backends.sql.shown import shown, shown_without_data
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
 from unified_storage.cursors import Cursor
@@ -99,25 +100,17 @@ def _visible(condition: Condition) -> Clause:
     return Clause(f"substr(r.type, 1, 1) <> '_'{seen}", tuple(named))
 
 
-def _all_found(store: Store, rows: Sequence[Row], selected: Selection, with_data: bool) -> Iterable[Record]:
+def _all_found(store: Store, rows: Sequence[Row], selected: Selection, with_data: bool) -> Records:
     """The records of those rows that match."""
     if with_data and selected.clause.exact and store.claims is None:
-        return map(_whole, rows)
+        return [*map(shown, rows)]
     found = [_found(store, row, selected, with_data) for row in rows]
     return [record for record in found if record is not None]
 
 
-def _whole(row: Row) -> Record:
-    if row[-1] is None:
-        raise records.without_document(row[0], row[1])
-    return records.shown(row[:-1], row[-1])
-
-
 def _found(store: Store, row: Row, selected: Selection, with_data: bool) -> Record | None:
     """The record of a row, or None when it does not match after all."""
-    if row[-1] is None and (with_data or selected.looks_into_data):
-        raise records.without_document(row[0], row[1])
-    record = records.shown(row[:-1], row[-1])
+    record = shown(row) if with_data or selected.looks_into_data else shown_without_data(row)
     if not selected.clause.exact and not matches(selected.condition, record):
         return None
     if store.claims is not None:
@@ -262,7 +255,7 @@ def page(
 ) -> Steps[Records]:
     """The first *wanted* records behind *cursor*. Without a known type, the pages of all types are merged."""
     if cursor is None and with_data and (plain := _plain_page(store, condition, order, wanted)) is not None:
-        return [*map(_whole, (yield plain))]
+        return [*map(shown, (yield plain))]
     yield from _claim_named(store, condition)
     kind = _type_of(condition)
     types = [kind] if kind is not None else (yield from _types(store, condition))
@@ -444,7 +437,7 @@ def _from(segments: list[_Segment], cursor: Cursor | None) -> Iterator[_Segment]
 
 def _place_of(order: Order, row: Row) -> Cursor:
     """The place of a row, whether it matched or not."""
-    return cursor_of(order, records.shown(row[:-1], row[-1] if order.path[0] == "data" else None))
+    return cursor_of(order, shown(row) if order.path[0] == "data" else shown_without_data(row))
 
 
 def _sorted_page(

@@ -11,6 +11,7 @@ from unified_storage.backends.sql.appends import Finish
 from unified_storage.backends.sql.driver import Connection
 from unified_storage.backends.sql.records import Head
 from unified_storage.backends.sql.server_engine import ServerEngine
+from unified_storage.backends.sql.shown import shown
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.record import Draft, checked_record, later, updated_record
@@ -112,7 +113,7 @@ class PostgreSQLRecords:
         generation = store.generation  # as above
         if row[-1] is None or expected_version not in (None, head.version) or _has_managed_path(store, head.type):
             return False
-        changed = checked_record(updated_record(records.shown(row[1:-1], row[-1]), updates))
+        changed = checked_record(updated_record(shown(row[1:]), updates))
         columns = records.written(store, changed, head.stamps.touched(store.now()))
         columns = {name: value for name, value in columns.items() if name not in ("id", "type", "created_at")}
         extra = {

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from unified_storage.arguments import check_version
+from unified_storage.backends.sql.shown import shown
 from unified_storage.backends.sql.statements import Row, Statement, Steps
 from unified_storage.backends.sql.store import Store
 from unified_storage.backends.sql.updates import Change
-from unified_storage.errors import StorageError, StorageIntegrityError
+from unified_storage.errors import StorageError
 from unified_storage.interface import Record
 from unified_storage.record import Draft, checked_record, updated_record
 from unified_storage.stored import GROUPS, Stamps, only_one, saved_stamps
-from unified_storage.times import micros, moment
-from unified_storage.values import decode
+from unified_storage.times import micros
 
 _AT_ONCE = 500
 T = TypeVar("T")
@@ -42,48 +42,6 @@ class Head(NamedTuple):
 
     def lives(self, now: int) -> bool:
         return self.expires_at is None or self.expires_at > now
-
-
-def shown(row: Row, data: str | None) -> Record:
-    """A record to hand out, of the columns ``id type session_id thread_id version`` times ``metadata``."""
-    id, type_name, session_id, thread_id, version, created_at, updated_at, expires_at, metadata = row
-    record = {
-        "id": id,
-        "type": type_name,
-        "data": None if data is None else read_back(data, id, type_name),
-        "metadata": None if metadata is None else read_back(metadata, id, type_name),
-        "session_id": session_id,
-        "thread_id": thread_id,
-        "version": version,
-        "created_at": (created := moment(created_at)),
-        "updated_at": created if updated_at == created_at else moment(updated_at),
-        "expires_at": None if expires_at is None else moment(expires_at),
-    }
-    if data is None:
-        del record["data"]
-    return record
-
-
-def read_back(text: str, id: str, type_name: str) -> dict[str, Any]:
-    """A stored document; damage is an error that names the record, never an absence."""
-    try:
-        document = decode(text)
-    except StorageIntegrityError as error:
-        raise _unreadable(id, type_name, error.message) from error
-    if type(document) is not dict:
-        raise _unreadable(id, type_name, "it is no mapping")
-    return document
-
-
-def _unreadable(id: str, type_name: str, why: str) -> StorageIntegrityError:
-    return StorageIntegrityError(
-        f"record {id!r} of type {type_name!r} is unreadable: {why}", details={"id": id, "type": type_name}
-    )
-
-
-def without_document(id: str, type_name: str) -> StorageIntegrityError:
-    """The error for a record whose document is not there."""
-    return _unreadable(id, type_name, "its document is not there")
 
 
 def head(store: Store, id: str, type_name: str) -> Steps[Head | None]:
@@ -177,7 +135,7 @@ def load(store: Store, id: str, type_name: str | None) -> Steps[Record | None]:
         row = rows[0] if rows and _head_of(rows[0]).lives(store.now()) else None
     else:
         row = yield from _whole(store, id, type_name, for_change=store.claims is not None)
-    return None if row is None else _shown_whole(row)
+    return None if row is None else shown(row[1:])
 
 
 def _whole(store: Store, id: str, type_name: str | None, *, for_change: bool) -> Steps[Row | None]:
@@ -210,12 +168,6 @@ def _held_whole(locking: Statement, looking: Statement, **names: str) -> Steps[l
         rows = yield looking(**names)
         if all(row[-1] is None for row in rows):
             return rows
-
-
-def _shown_whole(row: Row) -> Record:
-    if row[-1] is None:
-        raise without_document(row[1], row[2])
-    return shown(row[1:-1], row[-1])
 
 
 def _head_of(row: Row) -> Head:
@@ -286,7 +238,7 @@ def update(
         return False
     stored = _head_of(row)
     check_version(expected_version, stored.version, id)
-    changed = checked_record(updated_record(_shown_whole(row), updates))
+    changed = checked_record(updated_record(shown(row[1:]), updates))
     yield from _put(store, changed, stored, stored.stamps.touched(store.now()))
     return True
 
@@ -313,7 +265,7 @@ def update_all(store: Store, id: str, type_name: str | None, changes: Sequence[C
         for change in wanted:
             change.verdict = _verdict_without_record(id, change)
         return
-    stored, record = _head_of(row), _shown_whole(row)
+    stored, record = _head_of(row), shown(row[1:])
     stamps, draft = stored.stamps, None
     for change in wanted:
         try:

@@ -123,6 +123,8 @@ async def interleaved(metrics: Iterable[Metric], sizes: Sizes) -> dict[str, dict
     turns = [(metric, name) for metric in metrics for name in metric.stores]
     cells = {(metric.name, name): Cell(metric.unit) for metric, name in turns}
     over: set[tuple[str, str]] = set()
+    gc.collect()
+    gc.freeze()  # modules and opened stores: a collection before each repetition is quick then
     for number in range(sizes.repetitions + 1):
         for metric, name in turns:
             key = (metric.name, name)

@@ -95,12 +95,14 @@ def _silence() -> Iterator[None]:
 
 async def _run(step: Step, sizes: Sizes, results: Results, say: Callable[[str], None]) -> None:
     spent: dict[str, float] = {}
+    begun = time.perf_counter()
     async with AsyncExitStack() as stack:
-        stage = Stage(step.engine, step.url, step.systems, sizes, say, stack, spent, {})
-        gc.freeze()  # modules and tables: a collection before each repetition is quick then
-        found = await step.part.run(stage)
+        found = await step.part.run(Stage(step.engine, step.url, step.systems, sizes, say, stack, spent, {}))
     gc.unfreeze()
     for cells in found.values():
         for name, cell in cells.items():
             spent[name] = spent.get(name, 0.0) + cell.seconds
+    rest = time.perf_counter() - begun - sum(spent.values())
+    for name in step.systems:  # what came between them and after them is everybody's
+        spent[name] = spent.get(name, 0.0) + max(0.0, rest) / len(step.systems)
     results.add(step.engine, step.part.name, step.systems, found, spent)

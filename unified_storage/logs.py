@@ -224,7 +224,8 @@ class RestoredLog:
     @property
     def stored(self) -> list[StoredEntry]:
         """The entries as they are stored."""
-        return [draft.stored(draft.seq or 0, 0) for draft in self.entries]  # both are there: it was checked
+        # Number and time are there: it was checked.
+        return [StoredEntry(seq or 0, key, created_at or 0, body) for body, key, created_at, seq in self.entries]
 
 
 def checked_logs(logs: Iterable[Mapping[str, Any]]) -> list[RestoredLog]:

@@ -46,9 +46,9 @@ def index_key(value: object) -> tuple[bytes | None, bool]:
     The key is :func:`order_key` cut at :data:`KEY_LIMIT` bytes, None for null and missing. Where the second is
     False (null, NaN, other values, long ones) what an index finds has to be compared again.
     """
-    key = order_key(value)
-    if not key:
+    if value is None or value is MISSING:
         return None, False
+    key = order_key(value)
     # A key of exactly the limit is also what longer values are cut to.
     exact = len(key) < KEY_LIMIT and key != _OTHER and not is_nan(value)
     return key[:KEY_LIMIT], exact

@@ -9,7 +9,7 @@ from typing import Any
 from unified_storage.backends.sql.claims import Claims
 from unified_storage.backends.sql.statements import Statements
 from unified_storage.clock import Clock
-from unified_storage.filters import MISSING, Path, value_at
+from unified_storage.filters import Path, value_at
 from unified_storage.order_keys import index_key
 from unified_storage.paths import DOCUMENTS
 from unified_storage.record import Draft, now_micros
@@ -65,9 +65,7 @@ class Store:
         if slots:
             record = _looked_into(draft, stamps, {path[0] for path in slots})
             for path, slot in slots.items():
-                value = value_at(record, path)
-                if value is not None and value is not MISSING:
-                    keys[slot.number] = index_key(value)[0]
+                keys[slot.number] = index_key(value_at(record, path))[0]
         return keys
 
 

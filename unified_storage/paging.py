@@ -43,11 +43,12 @@ async def page_of_all(
 
 
 def page_of(found: Records, limit: int, order: Order, condition: Condition, with_data: bool) -> Page:
-    """The page of the first *limit* of *found*, which holds one more where there is a next page."""
+    """The page of the first *limit* of *found*, which holds one more where there is a next page, and is used up."""
     items = found[:limit]
     more = write_cursor(cursor_of(order, items[-1]), order, condition) if items and len(found) > limit else None
     if not with_data:
-        items = [{name: value for name, value in record.items() if name != "data"} for record in items]
+        for record in items:
+            record.pop("data", None)
     return Page(items, more)
 
 

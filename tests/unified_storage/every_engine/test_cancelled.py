@@ -2,12 +2,16 @@
 
 import asyncio
 import random
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from tests.places import ON_DISK, Place, engines
+from tests.places import ON_DISK, SQL, Place, engines
 
 POOL = 5
+IMPORTED = 40
+THEN = datetime(2024, 5, 15, tzinfo=UTC)
 
 
 @pytest.mark.timeout(300)
@@ -57,6 +61,40 @@ async def test_three_hundred_cancelled_verbs_are_wholly_done_or_not(place: Place
         assert [entry["seq"] for entry in entries] == [*range(1, len(entries) + 1)]
         assert acknowledged <= len(entries)
         await _the_pool_is_whole(storage)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", engines(*SQL))
+async def test_cancelled_imports_are_wholly_done_or_not(place: Place) -> None:
+    """Also where rows go in by a way of their own, which has to be broken off by a way of its own."""
+    async with place.open(pool_size=POOL) as storage:
+        source, loop = random.Random(7), asyncio.get_running_loop()
+        begun = loop.time()
+        await storage.restore(*_import(0))
+        longest, acknowledged = loop.time() - begun, [0]
+        for number in range(1, 41):
+            importing = asyncio.create_task(storage.restore(*_import(number)))
+            await asyncio.sleep(source.uniform(0, longest))
+            importing.cancel()
+            (outcome,) = await asyncio.gather(importing, return_exceptions=True)
+            assert outcome == IMPORTED or isinstance(outcome, asyncio.CancelledError), repr(outcome)
+            acknowledged += [number] if outcome == IMPORTED else []
+        await _the_pool_is_whole(storage)
+        whole = []
+        for number in range(41):
+            entries = await storage.read_many([f"log@note/{number}-{n}" for n in range(IMPORTED)])
+            there = await storage.count({"type": "note", "data.number": number})
+            assert (there, {len(each) for each in entries.values()}) in ((0, {0}), (IMPORTED, {20}))
+            whole += [number] if there else []
+        assert {*acknowledged} <= {*whole}
+        assert len(whole) < 41, "none of them was cut off: the test hits no interesting moment"
+
+
+def _import(number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    ids = [f"{number}-{n}" for n in range(IMPORTED)]
+    entries = [{"seq": seq, "key": f"k{seq}", "created_at": THEN, "body": "x" * 300} for seq in range(1, 21)]
+    records = [{"id": id, "type": "note", "data": {"number": number}, "created_at": THEN} for id in ids]
+    return records, [{"log_id": f"log@note/{id}", "last_seq": 20, "entries": entries} for id in ids]
 
 
 async def _seconds_for_one(storage) -> float:

@@ -12,17 +12,18 @@ from pydantic import ValidationError
 from session_adapter.documents import format_of, stored_document
 from session_adapter.formats import Format, SessionBundle
 from session_adapter.formats.format import NAMES
+from session_adapter.frozen import digest, frozen, thawed
 from session_adapter.identity import SessionId, SessionKey, record_id, session_id_of
 from session_adapter.levels import APP, TEMP, USER
 from session_adapter.models import Run
 from session_adapter.session import Session, Shown
 from session_adapter.summary_document import summary_body
 from session_adapter.timestamps import Zone
-from session_adapter.typed import DOCUMENTED, WHOLE, digest, placed_keys, shown_fields
+from session_adapter.typed import DOCUMENTED, WHOLE, placed_keys, shown_fields
 from unified_storage.errors import StorageValidationError
 from unified_storage.handed_in import kept
 from unified_storage.record import DELETE
-from unified_storage.values import decode, encode, equal
+from unified_storage.values import encode, equal
 
 _SCOPE = ("app_name", "user_id")
 """What names a scoped session, so that it is no field of its document to be changed."""
@@ -40,14 +41,16 @@ class Held:
         key: what names the session.
         fields: of the model those that stand in the document and are not empty.
         extra: further top-level keys of the document.
-        runs: the exact text of each run, by run id, in order.
+        runs: each run, frozen, by run id, in order.
+        digests: of these.
         shown: what the holder had seen; None for a session that was not read.
     """
 
     key: SessionId
     fields: dict[str, Any]
     extra: dict[str, Any]
-    runs: dict[str, str]
+    runs: dict[str, bytes]
+    digests: dict[str, bytes]
     created_at: datetime
     shown: Shown | None
 
@@ -62,9 +65,9 @@ class Held:
         fields = {name: value for name in DOCUMENTED if not _is_empty(value := getattr(session, name))}
         if session.summary is not None:
             fields["summary"] = summary_body(session.summary)
-        runs = {run.run_id: encode(run.body(), path=f"runs[{at}]") for at, run in enumerate(session.runs)}
         copy = kept({"fields": _own(fields, session), "extra": session.model_extra or {}}, "session")
-        return cls(session.key, copy["fields"], copy["extra"], runs, session.created_at, session._shown)
+        runs, digests = _frozen_runs(session)
+        return cls(session.key, copy["fields"], copy["extra"], runs, digests, session.created_at, session._shown)
 
     @property
     def stored_id(self) -> str:
@@ -99,11 +102,11 @@ class Held:
     def runs_over(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The runs that are new or were changed since the holder saw those of *record*."""
         seen = self.shown.runs if self.shown is not None and self.saw(record) else {}
-        return [decode(text) for run_id, text in self.runs.items() if digest(text) != seen.get(run_id)]
+        return [thawed(run) for run_id, run in self.runs.items() if self.digests[run_id] != seen.get(run_id)]
 
     def all_runs(self) -> list[dict[str, Any]]:
         """All its runs, as they are stored."""
-        return [decode(text) for text in self.runs.values()]
+        return [thawed(run) for run in self.runs.values()]
 
     def remembered(self, session: Session, record: Mapping[str, Any]) -> None:
         """Let *session*, whose copy this is and which is stored as *record* now, know that its holder has seen it."""
@@ -114,7 +117,7 @@ class Held:
             scoped=isinstance(self.key, SessionKey),
             fields=self.fields | self.extra,
             levels=self.shown.levels if self.shown else {},
-            runs={run_id: digest(text) for run_id, text in self.runs.items()},
+            runs=self.digests,
         )
 
     def _changes(self, record: Mapping[str, Any], there: Fields, document: Fields) -> dict[str, Any]:
@@ -150,6 +153,19 @@ def _with_what_is_not_named(
     had, has = format.read(before).shown, format.read(document).shown
     lost = {name: had[name] for name in ("id", *NAMES) if name in had and name not in has and name not in changes}
     return format.write(SessionBundle(lost, [], document, has)) if lost else document
+
+
+def _frozen_runs(session: Session) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The runs of *session* and their digests, by run id; those that are new to it, or changed, can be stored."""
+    shown = session._shown.runs if session._shown else {}
+    runs, digests = {}, {}
+    for at, run in enumerate(session.runs):
+        path, body = f"runs[{at}]", run.body()
+        copy = frozen(body, path)
+        runs[run.run_id], digests[run.run_id] = copy, digest(copy)
+        if digests[run.run_id] != shown.get(run.run_id):
+            encode(body, path=path)
+    return runs, digests
 
 
 def _own(fields: dict[str, Any], session: Session) -> dict[str, Any]:

@@ -223,7 +223,7 @@ class SessionRepository:
         if record is None:
             raise no_session(held.key)  # deleted as soon as it was made
         if before is None or held.saw(before):
-            return record, shown_session(record, zone=self._zone, runs=held.all_runs())
+            return record, shown_session(record, zone=self._zone, runs=held.all_runs(), digests=held.digests)
         return record, self._shown(record, await storage.read(history_of(record["id"])))
 
     def _remembered(self, session: Session, held: Held, record: Record, copy: Session) -> Session:

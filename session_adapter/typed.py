@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -11,13 +10,14 @@ from session_adapter.documents import format_of, stored_document
 from session_adapter.formats import Event as FlatEvent
 from session_adapter.formats import Format
 from session_adapter.formats.format import NAMES, SHOWN
+from session_adapter.frozen import digest, frozen
 from session_adapter.identity import SessionKey, session_id_of, visible_id
 from session_adapter.models import Event, Run
 from session_adapter.session import Session, Shown
 from session_adapter.summary_document import summary_body, summary_in
 from session_adapter.timestamps import Zone
 from unified_storage.record import new_id
-from unified_storage.values import copied, encode
+from unified_storage.values import copied
 
 WHOLE = ("metadata", "state", "agent_data")
 DOCUMENTED = (*NAMES, *WHOLE, "summary")
@@ -34,6 +34,7 @@ def shown_session(
     runs: Iterable[Mapping[str, Any]] = (),
     events: Iterable[FlatEvent | Event] = (),
     levels: Mapping[str, Any] | None = None,
+    digests: Mapping[str, bytes] | None = None,
 ) -> Session:
     """The session in *record* as a typed object, which remembers what it shows and shares nothing with others.
 
@@ -45,6 +46,7 @@ def shown_session(
         runs: its runs, as ``.runs`` hands them out.
         events: its events to show, as ``.events`` hands them out.
         levels: what its state shows of app and user beside its own, under prefixed keys; never written by a session.
+        digests: of the frozen *runs* by run id, where they are known.
     """
     key = visible_id(record)
     fields = shown_fields(stored_document(record), format_of(record), zone)
@@ -69,7 +71,7 @@ def shown_session(
         scoped=isinstance(key, SessionKey),
         fields=fields,
         levels=copied(dict(levels or {})),
-        runs={run.run_id: digest(encode(run.body())) for run in read},
+        runs=digests or {run.run_id: digest(frozen(run.body(), "runs")) for run in read},
     )
     return session
 
@@ -99,8 +101,3 @@ def _run(body: Mapping[str, Any]) -> Run:
     # As it is, whatever its writer made of it; a run whose name is no text was stored without one.
     named = body if isinstance(body.get("run_id"), str) and body["run_id"] else {**body, "run_id": new_id()}
     return Run.model_validate(named)
-
-
-def digest(text: str) -> bytes:
-    """What tells one text from all others."""
-    return hashlib.sha256(text.encode()).digest()

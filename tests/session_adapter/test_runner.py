@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from tests.session_adapter.agents import (
     told,
 )
 from tests.session_adapter.transcripts import fault
+from tests.session_adapter.workflow.test_examples import run as run_example
 from unified_storage import (
     DELETE,
     IUnifiedStorage,
@@ -345,3 +347,13 @@ async def test_an_event_that_cannot_be_stored_is_refused(service: ScopedSessionS
     with pytest.raises(StorageValidationError):
         await heard(Runner("shop", Scripted(5), service))  # type: ignore[arg-type]
     assert told(await stored(service))[1::2] == [("assistant", "The run was interrupted.")] * 2
+
+
+# the example
+
+
+def test_the_bakers_conversation_stays_with_the_session(tmp_path: Path) -> None:
+    """S1.21, S1.22."""
+    url = f"sqlite:///{tmp_path}/bakery.db"
+    assert run_example("run_an_agent.py", url)[-1] == "4 assistant 2 loaves; asked before: []"
+    assert run_example("run_an_agent.py", url)[-1] == "8 assistant 4 loaves; asked before: ['Is my bread done?']"

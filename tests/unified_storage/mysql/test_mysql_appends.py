@@ -1,4 +1,4 @@
-"""Appends on MySQL and MariaDB: two round trips, whether it is one append or many that come together."""
+"""Appends on MySQL and MariaDB: one round trip for one entry, two for several and for appends that come together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from asyncmy.errors import OperationalError
 
 from unified_storage import open_storage
 from unified_storage.backends.sql.mysql_connection import MySQLConnection
-from unified_storage.errors import StorageAlreadyExistsError, StorageConnectionError
+from unified_storage.errors import StorageAlreadyExistsError, StorageConnectionError, StorageNotFoundError
 
 pytestmark = pytest.mark.servers
 NASTY = ["'; DROP TABLE x; --", "\\' OR 1", "\0a\x1a\n", "🦉 ß \ud800", "x'41'", "?", "%s"]
@@ -46,10 +46,38 @@ def log(n: int) -> str:
     return f"log@note/n{n}"
 
 
-async def test_an_append_alone_is_two_round_trips_from_the_first_entry_on(storage: Any, sent: list[str]) -> None:
+async def test_one_entry_is_one_round_trip_from_the_first_on_and_several_are_two(storage: Any, sent: list[str]) -> None:
     assert await storage.append(log(0), [{"body": 1, "key": "k"}]) == [1]
-    assert await storage.append(log(0), [{"body": 2}, {"body": 3}]) == [2, 3]
-    assert sent == ["begin_with", "finish_with"] * 2
+    assert await storage.append(log(0), [{"body": 2}]) == [2]
+    assert await storage.append(log(0), [{"body": 3}, {"body": 4}]) == [3, 4]
+    assert sent == ["finish_with", "finish_with", "begin_with", "finish_with"]
+    record = await storage.load("n0")
+    assert record["version"] == 4
+    assert record["updated_at"] > record["created_at"]
+    assert await storage.log_info(log(0)) == {"first_seq": 1, "last_seq": 4, "count": 4}
+
+
+async def test_one_entry_that_cannot_go_the_short_way_leaves_nothing_half_done(storage: Any, sent: list[str]) -> None:
+    await storage.append(log(0), [{"body": 1, "key": "k"}])
+    await storage.save({"id": "gone", "type": "note", "data": {}, "expires_at": storage.clock()})
+    before = await storage.load("n0")
+    with pytest.raises(StorageAlreadyExistsError):
+        await storage.append(log(0), [{"body": 2, "key": "k"}])
+    for nobody in ("log@note/nobody", "log@note/gone", "log@other/n0"):
+        with pytest.raises(StorageNotFoundError):
+            await storage.append(nobody, [{"body": 1}])
+    assert await storage.load("n0") == before
+    assert [entry["body"] for entry in await storage.read(log(0))] == [1]
+    assert await storage.append(log(0), [{"body": 2}]) == [2]
+
+
+async def test_one_entry_after_others_were_withdrawn_gets_a_number_of_its_own(storage: Any) -> None:
+    await storage.append(log(0), [{"body": 1}, {"body": 2}])
+    await storage.pop(log(0))
+    assert await storage.append(log(0), [{"body": 3}]) == [3]
+    await storage.rewrite(log(0), [])
+    assert await storage.append(log(0), [{"body": 4}]) == [4]
+    assert await storage.log_info(log(0)) == {"first_seq": 4, "last_seq": 4, "count": 1}
 
 
 async def test_many_appends_share_a_few_transactions(storage: Any, sent: list[str]) -> None:
@@ -97,9 +125,11 @@ async def test_what_fits_in_no_packet_goes_step_by_step(
     assert await storage.append(log(0), [{"body": "x" * 25_000}]) == [1]
     assert "begin_with" not in sent
     assert await storage.append(log(0), [{"body": "ü" * 12_000}]) == [2]
+    assert "begin_with" not in sent
+    assert await storage.append(log(0), [{"body": "ü" * 6_000}] * 2) == [3, 4]
     assert "begin_with" in sent
     assert "finish_with" not in sent
-    assert [len(entry["body"]) for entry in await storage.read(log(0))] == [25_000, 12_000]
+    assert [len(entry["body"]) for entry in await storage.read(log(0))] == [25_000, 12_000, 6_000, 6_000]
 
 
 async def test_a_connection_lost_in_the_end_leaves_an_unknown_outcome_and_one_lost_before_none(
@@ -119,7 +149,7 @@ async def test_a_connection_lost_in_the_end_leaves_an_unknown_outcome_and_one_lo
         monkeypatch.setattr(MySQLConnection, name, cut)
 
     breaking("begin_with")
-    assert await storage.append(log(0), [{"body": 1}]) == [1]
+    assert await storage.append(log(0), [{"body": 1}, {"body": 2}]) == [1, 2]
     breaking("finish_with")
     with pytest.raises(StorageConnectionError) as failure:
         await storage.append(log(1), [{"body": 1}])
@@ -127,6 +157,30 @@ async def test_a_connection_lost_in_the_end_leaves_an_unknown_outcome_and_one_lo
     assert not failure.value.retryable
     assert broken == ["begin_with", "finish_with"]
     assert await storage.read(log(1)) == []
+
+
+async def test_one_entry_whose_connection_is_lost_on_its_way_is_there_wholly_or_not_at_all(
+    storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = MySQLConnection.finish_with
+
+    async def cut_off(self: MySQLConnection, writes: str) -> Any:
+        # After the record was changed nobody listens; that the log was is the first that the server cannot tell.
+        asyncio.get_running_loop().call_later(0.1, self._wire._transport.abort)
+        changed, begun, added = writes.split(" WHERE n = @owner")
+        return await inner(
+            self, f"{changed} WHERE n = @owner AND SLEEP(0.3) = 0{begun} WHERE n = @owner AND SLEEP(0.1) = 0{added}"
+        )
+
+    monkeypatch.setattr(MySQLConnection, "finish_with", cut_off)
+    with pytest.raises(StorageConnectionError):
+        await storage.append(log(0), [{"body": "lost"}])
+    monkeypatch.undo()
+    await asyncio.sleep(0.6)
+    await storage.append(log(0), [{"body": "after"}])
+    entries = await storage.read(log(0))
+    assert [entry["seq"] for entry in entries] == [*range(1, len(entries) + 1)]
+    assert (await storage.load("n0"))["version"] == 1 + len(entries)
 
 
 @pytest.mark.parametrize("code", [1290, 1836])

@@ -1,4 +1,6 @@
-"""Appends on MySQL and MariaDB, in two round trips however many go together: one holds their owners, one does them.
+"""Appends on MySQL and MariaDB: in one round trip alone, and in two however many go together.
+
+Together, the one holds their owners and the other does them.
 
 Their values stand in the statements, since only so several statements are sent at once: as hexadecimal digits, of which
 none can be mistaken for anything else.
@@ -7,8 +9,9 @@ none can be mistaken for anything else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from typing import TypeVar
 
 from unified_storage.backends.sql.appends import Finish, Share, Verdict
 from unified_storage.backends.sql.mysql_connection import MySQLConnection
@@ -19,11 +22,15 @@ from unified_storage.transactions import to_the_end
 
 # At READ COMMITTED each statement sees what is committed when it begins. Whoever changes a log holds its owner, also in
 # the steps of the other verbs: what is read of a log after its owner is held stays true until the commit. No row is
-# waited for, hence no deadlock. A key that is there already makes the insert fail, and with it everything.
+# waited for, hence no deadlock. A key that is there already makes the insert fail, and with it everything; so does, for
+# one alone, an owner that somebody else holds.
 
+T = TypeVar("T")
 _LAST_MOMENT = later(1 << 62, 0)
 _BESIDE = 1_024
 """Bytes of a packet that are no statements of ours, at most."""
+_CHANGED = 2
+"""Rows that an insert says it has inserted where it changed the one that was there."""
 
 
 class MySQLAppender:
@@ -37,8 +44,41 @@ class MySQLAppender:
     async def alone(
         self, line: MySQLConnection, name: LogName, draft: EntryDraft, now: int, finish: Finish
     ) -> int | None:
-        (verdict,) = await self.together(line, [Share(name, [draft], 1)], now, finish)
-        return None if verdict.before is None else verdict.before + 1
+        most = line.session.largest_packet - _BESIDE
+        if not line.session.skips_locked or _size([Share(name, [draft], 1)]) > most:
+            return None
+        whole = self._whole(name, draft, now)
+        if len(whole) > most:
+            return None
+        with finish:
+            *_, log, entry = await to_the_end(_within(finish.left, lambda: line.do_whole(whole)))
+        if entry.rows == 0:
+            return None
+        return log.number if log.rows == _CHANGED else 1
+
+    def _whole(self, name: LogName, draft: EntryDraft, now: int) -> str:
+        """The statements for one entry.
+
+        Where one fails they are undone. Where the connection is lost meanwhile the server goes on to their end, but
+        ROW_COUNT() is that of an error then: no condition may ask for it.
+        """
+        records, logs, log_id = f"{self._prefix}records", f"{self._prefix}logs", _text(name.log_id)
+        owner = f"id = {_text(name.owner_id)} AND type = {_text(name.owner_type)}"
+        key = "NULL" if draft.key is None else _text(draft.key)
+        created = now if draft.created_at is None else draft.created_at
+        return (
+            "SET @owner = NULL; "
+            f"SELECT n INTO @owner FROM {records} WHERE {owner} "
+            f"AND (expires_at IS NULL OR expires_at > {now}) FOR UPDATE NOWAIT; "
+            f"UPDATE {records} SET version = version + 1, "
+            f"updated_at = LEAST(GREATEST({now}, updated_at + 1), {_LAST_MOMENT}) WHERE n = @owner; "
+            f"INSERT INTO {logs} (log_id, owner, last_seq, count) "
+            f"SELECT {log_id}, n, 1, 1 FROM {records} WHERE n = @owner "
+            f"ON DUPLICATE KEY UPDATE last_seq = LAST_INSERT_ID({logs}.last_seq + 1), count = {logs}.count + 1; "
+            f"INSERT INTO {self._prefix}entries (log, seq, `key`, created_at, body) "
+            f"SELECT n, last_seq, {key}, {created}, _utf8mb4 {_text(draft.body)} FROM {logs} "
+            f"WHERE log_id = {log_id} AND owner = @owner"
+        )
 
     async def together(self, line: MySQLConnection, shares: Sequence[Share], now: int, finish: Finish) -> list[Verdict]:
         reads, most = self._reads(shares), line.session.largest_packet - _BESIDE
@@ -53,7 +93,7 @@ class MySQLAppender:
             await line.rollback()
             return [Verdict(None, is_held_elsewhere=not held)] * len(shares)
         with finish:
-            await to_the_end(_within(finish.left, line.finish_with(writes)))
+            await to_the_end(_within(finish.left, lambda: line.finish_with(writes)))
         return [_verdict(share, owners, known) for share in shares]
 
     def _reads(self, shares: Sequence[Share]) -> str:
@@ -127,9 +167,9 @@ def _listed(parts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
-async def _within(seconds: float, work: Awaitable[None]) -> None:
+async def _within(seconds: float, work: Callable[[], Awaitable[T]]) -> T:
     async with asyncio.timeout(seconds):
-        await work
+        return await work()
 
 
 def _verdict(share: Share, owners: Mapping[tuple[str, str], int], known: Mapping[str, Row]) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from asyncmy import errors
 
@@ -41,6 +41,15 @@ _BEGIN = {
     "write": "START TRANSACTION",
     "transaction": "START TRANSACTION",
 }
+
+
+class Effect(NamedTuple):
+    """What a statement did."""
+
+    rows: int
+    """It selected, changed or inserted; two for one that it changed instead of inserting it."""
+    number: int
+    """The ``last_insert_id`` that it left."""
 
 
 class MySQLConnection:
@@ -87,10 +96,20 @@ class MySQLConnection:
         """Begin a transaction that writes, and the rows of each of *reads*, statements without places: in one trip."""
         return (await self._begin(f"{_BEGIN['write']}; {reads}", timeout))[-1 - reads.count(";") :]
 
-    async def finish_with(self, writes: str) -> None:
-        """Carry out statements without places, and commit: in one round trip. Nothing of it is done where one fails."""
-        await self._uninterrupted(told_all(self._wire, f"{writes}; COMMIT"))
+    async def do_whole(self, writes: str) -> list[Effect]:
+        """A transaction in one round trip: begin, and as :meth:`finish_with`."""
+        self._has_begun = True
+        return (await self.finish_with(f"{_BEGIN['write']}; {writes}"))[1:]
+
+    async def finish_with(self, writes: str) -> list[Effect]:
+        """Carry out statements without places, and commit: in one round trip. Nothing of it is done where one fails.
+
+        Returns:
+            What each of *writes* did.
+        """
+        effects = await self._uninterrupted(effects_of(self._wire, f"{writes}; COMMIT"))
         self._has_begun = False
+        return effects[:-1]
 
     async def _begin(self, text: str, timeout: float) -> list[list[Row]]:
         most_idle = math.ceil(timeout + _LATER_THAN_THE_CLIENT)
@@ -134,6 +153,7 @@ class MySQLConnection:
         loop = asyncio.get_running_loop()
         task, done = loop.create_task(self._alone(work)), loop.create_future()
         task.add_done_callback(lambda _: None if done.done() else done.set_result(None))
+        task.add_done_callback(lambda _: work.close())  # of a task that was cancelled before it began
         try:
             await done
         except asyncio.CancelledError:
@@ -251,6 +271,16 @@ async def told_all(wire: Wire, text: str) -> list[list[Row]]:
         while await cursor.nextset():
             rows.append(_as_text(await cursor.fetchall()))
         return rows
+
+
+async def effects_of(wire: Wire, text: str) -> list[Effect]:
+    """What each statement of *text*, which has no values, did."""
+    async with wire.cursor() as cursor:
+        await cursor.execute(text)
+        effects = [Effect(cursor.rowcount, cursor.lastrowid)]
+        while await cursor.nextset():
+            effects.append(Effect(cursor.rowcount, cursor.lastrowid))
+        return effects
 
 
 def drop(wire: Wire) -> None:

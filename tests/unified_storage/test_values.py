@@ -286,6 +286,18 @@ def test_a_small_object_that_spells_out_huge_is_over_the_limit_before_any_of_it_
             encode(document)
 
 
+def test_a_mapping_that_holds_another_too_many_times_is_refused_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = dict.fromkeys(map(str, range(4_000)), 1)
+    outer = dict.fromkeys(map(str, range(4_000)), inner)  # 16 million values, of 8 000 in memory
+
+    def written(_: object) -> bytes:
+        raise AssertionError("this would take its memory first")
+
+    monkeypatch.setattr("msgspec.json.encode", written)
+    with pytest.raises(StorageCapacityError):
+        encode(outer)
+
+
 def test_a_value_that_appears_twice_comes_back_twice() -> None:
     shared = [1, 2]
     assert decode(encode([shared, shared])) == [[1, 2], [1, 2]]

@@ -10,6 +10,7 @@ from session_adapter.formats.langchain import LANGCHAIN_FILE, LANGCHAIN_REDIS, L
 from session_adapter.formats.legacy_files import G0, G1, G2, G3
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.formats.places import Document, is_mapping
+from session_adapter.formats.scoped_redis import SCOPED_REDIS
 from unified_storage.errors import StorageValidationError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "G1",
     "G2",
     "G3",
+    "SCOPED_REDIS",
     "Event",
     "Format",
     "PeerFormat",
@@ -43,6 +45,7 @@ FORMATS: tuple[Format, ...] = (
     LANGCHAIN_SQL,
     LANGCHAIN_REDIS,
     LANGCHAIN_FILE,
+    SCOPED_REDIS,
 )
 _BY_NAME = {format.name: format for format in FORMATS}
 _WRAPPED = {"format", "value"}

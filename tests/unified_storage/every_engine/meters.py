@@ -23,11 +23,13 @@ class Meter:
         self.plans: list[str] = []
 
 
-async def metered_page(storage: Any, filters: dict[str, Any], cursor: str | None, limit: int = 20) -> Meter:
-    """What the engine touches for one page, newest first."""
+async def metered_page(
+    storage: Any, filters: dict[str, Any], cursor: str | None, limit: int = 20, order_by: str = "-updated_at"
+) -> Meter:
+    """What the engine touches for one page; in another order than newest first on SQL alone."""
     if not isinstance(storage, SQLStorage):
         return await _metered_on_redis(storage, filters, cursor, limit)
-    condition, order = parse_filters(filters), page_order(storage, "-updated_at")
+    condition, order = parse_filters(filters), page_order(storage, order_by)
     place = None if cursor is None else read_cursor(cursor, order, condition)
     meter = Meter()
 

@@ -29,6 +29,8 @@ class Dialect:
     """What follows the insert of a document so that it takes the place of one that is there."""
     asks_at_once: bool = True
     """Whether rows that lie in two places are asked for in one statement; not where a union copies them."""
+    knows_counts: bool = True
+    """Whether it knows about how many rows an index finds; else it is told which way a page goes."""
     locks_rows: bool = False
     """Whether writers meet at rows, which they then have to lock; else one writes at a time."""
     keeps_first_plans: bool = False

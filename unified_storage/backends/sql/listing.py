@@ -14,6 +14,7 @@ from unified_storage.backends.sql.shown import shown, shown_without_data
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
 from unified_storage.cursors import Cursor
+from unified_storage.errors import StorageIntegrityError
 from unified_storage.filters import (
     And,
     Condition,
@@ -40,6 +41,8 @@ _MOST_MERGED = 50
 _MOST_CLAIMED = 1000
 _FEW = 10_000
 """Up to so many rows a filter's index is walked and sorted; beyond, the walk goes by identity."""
+_FEW_FOR_A_PAGE = 2_000
+"""The same for a page, which asks for little: beyond, it is found soon in the order that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +208,15 @@ def _walks_by_identity(store: Store, selected: Selection, rare: Clause | None, l
         return True
     if limit is None:
         return False
-    where = rare if selected.type is None else all_of([rare, Clause("r.type = ?", (selected.type,))])
+    return (yield from _finds_many(store, selected, rare, _FEW))
+
+
+def _finds_many(store: Store, selected: Selection, rare: Clause, many: int) -> Steps[bool]:
+    """Whether *rare*, which an index serves, finds at least *many* rows."""
+    where = rare if selected.type is None else all_of([rare, Clause(_OF_TYPE, (selected.type,))])
     inner = f"SELECT 1 FROM {store.statements.prefix}records AS r WHERE {where.text} LIMIT ?"
-    rows = yield Call(f"SELECT count(*) FROM ({inner}) AS few", [*where.values, _FEW])
-    return bool(rows[0][0] >= _FEW)
+    rows = yield Call(f"SELECT count(*) FROM ({inner}) AS few", [*where.values, many])
+    return bool(rows[0][0] >= many)
 
 
 def _identity_order(store: Store, selected: Selection, by_identity: bool, *, hinted: bool) -> tuple[str, str]:
@@ -277,12 +285,19 @@ def _plain_page(store: Store, condition: Condition, order: Order, wanted: int) -
         return None
     kind = _type_of(condition)
     said = None if kind is None else equal_texts(condition.parts, searchable(store, kind))
-    if said is None:
+    if said is None or not (store.statements.knows_counts or _is_in_order(said[0], order)):
         return None
     columns, values = said
     statements = store.statements
     text = _plain_text(statements.prefix, statements.shown_of_r, columns, order.path[0], order.descending)
     return Call(text, [*values, store.now(), kind, wanted], is_all=True)
+
+
+def _is_in_order(columns: Sequence[str], order: Order) -> bool:
+    """Whether an index has what a filter on *columns* finds in this order, as far as any index serves the filter."""
+    if order.path == ("updated_at",) and any(column.startswith("r.k") for column in columns):
+        return True
+    return not any(column.startswith("r.k") or column in ("r.session_id", "r.thread_id") for column in columns)
 
 
 @lru_cache(maxsize=256)
@@ -341,16 +356,33 @@ def _page_of_type(
     """A page of one type. *is_all*: no other page is asked for with it."""
     selected = selection(store, condition, type_name)
     if len(order.path) == 1:
-        segment = _Segment(f"r.{order.path[0]}", order.descending)
-        return (yield from _walk(store, selected, [segment], order, cursor, wanted, with_data, is_all=is_all))
+        rare = None if _index_gives(store, selected, order) else _rare_for_page(store, selected)
+        is_sorted = rare is not None and not (yield from _finds_many(store, selected, rare, _FEW_FOR_A_PAGE))
+        segment = _Segment(f"r.{order.path[0]}", order.descending, is_sorted=is_sorted)
+        is_alone = is_all and rare is None
+        return (yield from _walk(store, selected, [segment], order, cursor, wanted, with_data, is_all=is_alone))
     slot = searchable(store, type_name).get(order.path)
     if slot is None:
         return (yield from _sorted_page(store, selected, order, cursor, wanted, with_data))
     column = f"r.k{slot.number}"
     keys = _Segment(column, order.descending, Clause(f"{column} IS NOT NULL"))
-    empty = _Segment(None, order.descending, Clause(f"{column} IS NULL"))
+    rare = _rare_for_page(store, selected)
+    is_sorted = rare is not None and not (yield from _finds_many(store, selected, rare, _FEW_FOR_A_PAGE))
+    empty = _Segment(None, order.descending, Clause(f"{column} IS NULL"), is_sorted=is_sorted)
     segments = [keys, empty] if order.descending else [empty, keys]
     return (yield from _walk(store, selected, segments, order, cursor, wanted, with_data))
+
+
+def _rare_for_page(store: Store, selected: Selection) -> Clause | None:
+    """As :func:`_rare`, where the engine itself does not know how little that finds."""
+    return None if store.statements.knows_counts else _rare(store, selected)
+
+
+def _index_gives(store: Store, selected: Selection, order: Order) -> bool:
+    """Whether the index of a path that the filter pins has its records in this order: the newest first."""
+    slots = searchable(store, selected.type)
+    pinned = equalities(selected.condition).items()
+    return order.path == ("updated_at",) and any(path in slots and value is not None for path, value in pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,12 +392,23 @@ class _Segment:
     column: str | None
     descending: bool
     where: Clause | None = None
+    is_sorted: bool = False
+    """Said as an expression, so that what another index finds is sorted, and not every row looked at in order."""
 
     @property
     def order(self) -> str:
+        if self.is_sorted and self.column in (None, "r.id"):
+            return "r.id || '' DESC" if self.column and self.descending else "r.id || ''"
+        if self.is_sorted:
+            return f"{self.column} + 0 {'DESC' if self.descending else 'ASC'}, r.id"
         if self.column is None or self.column == "r.id":
             return "r.id DESC" if self.column and self.descending else "r.id"
         return f"{self.column} {'DESC' if self.descending else 'ASC'}, r.id"
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether it goes by the keys of an indexed path."""
+        return self.column is not None and self.where is not None
 
     def holds(self, cursor: Cursor) -> bool:
         return cursor.key == b"" if self.column is None else cursor.key != b""
@@ -387,6 +430,15 @@ class _Segment:
             Clause(f"{self.column} {sign} ?", (cursor.key,)),
         ]
 
+    def between(self, place: Cursor | None, last: object | None) -> Clause:
+        """The rows whose keys come behind that of *place* and before *last*."""
+        clauses = [] if self.where is None else [self.where]
+        if place is not None:
+            clauses.append(Clause(f"{self.column} {'<' if self.descending else '>'} ?", (place.key,)))
+        if last is not None:
+            clauses.append(Clause(f"{self.column} {'>' if self.descending else '<'} ?", (last,)))
+        return all_of(clauses)
+
 
 def _walk(
     store: Store,
@@ -403,6 +455,9 @@ def _walk(
     found: Records = []
     for segment in _from(segments, cursor):
         place = cursor if cursor is not None and (len(segments) == 1 or segment.holds(cursor)) else None
+        if segment.has_keys:
+            found += yield from _walk_keys(store, selected, segment, order, place, wanted - len(found), with_data)
+            continue
         stretches = _stretches(store, selected, segment, place)
         is_only = is_all and selected.clause.exact and len(segments) == len(stretches) == 1
         while stretches and len(found) < wanted:
@@ -414,6 +469,68 @@ def _walk(
             else:
                 stretches = _stretches(store, selected, segment, _place_of(order, rows[-1]))
     return found[:wanted]
+
+
+def _walk_keys(
+    store: Store,
+    selected: Selection,
+    segment: _Segment,
+    order: Order,
+    place: Cursor | None,
+    wanted: int,
+    with_data: bool,
+) -> Steps[Records]:
+    """Up to *wanted* records that have a key at an indexed path, behind *place*.
+
+    The index has the records of one key by their time. To ask for a stretch of keys by identity would make the engine
+    sort all that share a key, which may be most of the store: so first it is asked how far the page reaches.
+    """
+    found: Records = []
+    while len(found) < wanted:
+        asked = wanted - len(found) if selected.clause.exact else max(_CHUNK, wanted)
+        if place is not None:
+            same, by = yield from _within(store, selected, segment, place)
+            rows = yield _select(store, selected, [same], by, asked, with_data)
+            found += _all_found(store, rows, selected, with_data)
+            if len(rows) >= asked:
+                place = _place_of(order, rows[-1])
+                continue
+        keys = yield _next_keys(store, selected, segment, place, asked)
+        if not keys:
+            break
+        last = _key(keys[-1][0])
+        if keys[0] != keys[-1]:
+            rows = yield _select(store, selected, [segment.between(place, last)], segment.order, asked, with_data)
+            found += _all_found(store, rows, selected, with_data)
+        place = Cursor(last, "", "")  # in front of the first record that has it
+    return found[:wanted]
+
+
+def _within(store: Store, selected: Selection, segment: _Segment, place: Cursor) -> Steps[tuple[Clause, str]]:
+    """The rows behind *place* that share its key, and their order by identity: few are sorted, of many is walked."""
+    same = Clause(f"{segment.column} IS NOT NULL AND {segment.column} = ?", (place.key,))
+    is_many = yield from _finds_many(store, selected, same, _FEW_FOR_A_PAGE)
+    # As an expression no index of ids can serve it.
+    named = "r.id" if is_many else "r.id || ''"
+    sign = ">=" if (selected.type or "") > place.type else ">"
+    return all_of([same, Clause(f"{named} {sign} ?", (place.id,))]), named
+
+
+def _key(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise StorageIntegrityError("a key of an indexed path is damaged: unified-storage doctor repairs it") from None
+
+
+def _next_keys(store: Store, selected: Selection, segment: _Segment, place: Cursor | None, asked: int) -> Call:
+    """The keys of the next rows behind all that have the key of *place*, in hexadecimal digits."""
+    where = all_of([selected.clause, segment.between(place, None)])
+    order = f"{segment.column} {'DESC' if segment.descending else 'ASC'}"
+    source = f"{store.statements.prefix}records AS r"
+    key = store.statements.key_as_text(segment.column or "")
+    text = f"SELECT {key} FROM {source} WHERE {where.text} ORDER BY {order} LIMIT ?"
+    return Call(text, [*where.values, asked])
 
 
 def _stretches(store: Store, selected: Selection, segment: _Segment, place: Cursor | None) -> list[list[Clause]]:

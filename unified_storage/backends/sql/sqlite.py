@@ -54,6 +54,7 @@ SQLITE = Dialect(
     key_as_text="CASE typeof({0}) WHEN 'blob' THEN hex({0}) WHEN 'null' THEN NULL ELSE 'no bytes' END".format,
     raw_text="CAST({} AS BLOB)".format,
     asks_at_once=False,
+    knows_counts=False,
 )
 _OLDEST = (3, 35)  # RETURNING
 _TIME_TO_END = 5.0

@@ -87,6 +87,8 @@ class Statements:
         self.prefix = tables.prefix
         self.misses_successors = dialect.misses_successors
         self.asks_at_once = dialect.asks_at_once
+        self.knows_counts = dialect.knows_counts
+        self.key_as_text = dialect.key_as_text
         self._of_records(tables)
         self._of_logs(tables)
         self._of_entries(tables)

@@ -61,8 +61,8 @@ def is_long_running(event: Mapping[str, Any], call: Mention) -> bool:
 
 
 def calls_in(event: Mapping[str, Any]) -> list[Mention]:
-    """The calls that *event* makes, in their order."""
-    if is_result(event):
+    """The calls that *event* makes, in their order; a user makes none."""
+    if is_result(event) or event.get("role") == "user":
         return []
     found: dict[object, Mention] = {}
     for key in ("tool_calls", "content"):

@@ -128,11 +128,11 @@ async def test_a_message_that_stands_in_its_run_too_is_told_once(storage: IUnifi
     sessions = SessionStorageAdapter(storage)
     await sessions.save_session("s1", {"session_id": "s1"})
     loose = {"id": "m0", "run_id": "r1", "role": "assistant", "content": "a"}
-    await sessions.events.append("s1", [{"role": "user", "content": "q"}, loose, {"role": "user", "content": "x"}])
-    inside = [{"id": f"m{at}", "role": "assistant", "content": "a"} for at in range(20)]
-    await sessions.runs.append("s1", {"run_id": "r2", "messages": inside})
-    await sessions.runs.append("s1", {"run_id": "r1", "messages": inside})
+    run = {"run_id": "r1", "messages": [{"id": f"m{at}", "role": "assistant", "content": "a"} for at in range(20)]}
+    bodies = [{"role": "user", "content": "q"}, loose, *[{"role": "assistant", "content": "b"}] * 5, run]
+    await storage.append("history/s1", [{"body": body} for body in bodies])
     every = await sessions.events.read("s1")
+    assert len(every) == 26
     for last in range(1, len(every) + 1):
         assert await sessions.events.read("s1", last=last, turn_safe=True) == turn_safe(every, last)
 

@@ -240,18 +240,20 @@ async def test_a_colon_in_a_part_is_told_by_the_sessions_json(layout: redis.Redi
         "s5": json.dumps({"state": {"of": 5}}),
         "s6": json.dumps({"appName": "other", "userId": "c"}),
         "s7": "{",
+        "s8": json.dumps({"appName": "a", "userId": "c"}),
     }
     layout.hset("session:a:b:c", mapping=sessions)  # type: ignore[arg-type]
     layout.zadd("events:a:b:c:s1", {event("e1", "user", "Hello"): 1})
     facts = await copied(source, ours)
-    assert counts(facts, "copied", "quarantined") == (7, 3)
+    assert counts(facts, "copied", "quarantined") == (7, 4)
     assert (await session_in(ours, SessionKey("a:b", "c", "s1"))).state == {"of": 1}
     assert said(await session_in(ours, SessionKey("a:b", "c", "s1"))) == [("user", "Hello")]
     assert (await session_in(ours, SessionKey("a", "b:c", "s2"))).state == {"of": 2}
     assert (await session_in(ours, SessionKey("a:b", "c", "s3"))).state == {"of": 3}
     assert (await session_in(ours, SessionKey("a", "b:c", "s4"))).state == {"of": 4}
     told = {item["id"]: item["reasons"] for item in facts["items"] if item["outcome"] == "quarantined"}
-    assert told == {"s5": ["ambiguous_key"], "s6": ["ambiguous_key"], "s7": ["invalid_json"]}
+    open_to_doubt = dict.fromkeys(("s5", "s6", "s8"), ["ambiguous_key"])
+    assert told == open_to_doubt | {"s7": ["invalid_json"]}
 
 
 async def test_a_colon_in_a_session_id_is_none_of_a_key(layout: redis.Redis, source: str, ours: str) -> None:

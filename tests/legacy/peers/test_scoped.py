@@ -252,7 +252,7 @@ async def test_a_colon_in_a_part_is_told_by_the_sessions_json(layout: redis.Redi
     assert (await session_in(ours, SessionKey("a:b", "c", "s3"))).state == {"of": 3}
     assert (await session_in(ours, SessionKey("a", "b:c", "s4"))).state == {"of": 4}
     told = {item["id"]: item["reasons"] for item in facts["items"] if item["outcome"] == "quarantined"}
-    open_to_doubt = dict.fromkeys(("s5", "s6", "s8"), ["ambiguous_key"])
+    open_to_doubt = {id: ["ambiguous_key"] for id in ("s5", "s6", "s8")}
     assert told == open_to_doubt | {"s7": ["invalid_json"]}
 
 

@@ -101,7 +101,7 @@ class Sizes:
 
 
 QUICK = Sizes(repetitions=12, operations=10, seconds=1.0, is_full=False)
-FULL = Sizes(repetitions=20, operations=20, seconds=3.0, is_full=True)
+FULL = Sizes(repetitions=20, operations=20, seconds=2.0, is_full=True)
 
 LONGEST_SECONDS = 60.0
 """What one repetition may take: a run has to come to its end without anybody looking."""

@@ -18,7 +18,6 @@ from unified_storage.errors import (
     StorageConnectionError,
     StorageNotFoundError,
     StorageTimeoutError,
-    StorageValidationError,
 )
 
 
@@ -192,19 +191,19 @@ async def test_a_write_sees_the_appends_before_it_and_not_those_behind(storage: 
 
 
 async def test_one_that_fails_half_way_is_undone_alone_and_the_others_are_stored_once(storage: Any) -> None:
-    """It deletes a record before it finds that its second id could mean two."""
-    await storage.batch_save([{"id": "two", "type": kind, "data": {}} for kind in ("note", "task")])
+    """It writes a record before it finds that nobody owns its log."""
+    record = {"id": "s50", "type": "session", "data": {"is": "restored"}}
     with Traced(storage) as statements:
         async with waiting(
             storage,
             *(storage.append(f"events/s{n}", [{"body": "before"}]) for n in range(10)),
-            storage.batch_delete(["s50", "two"]),
+            storage.restore([record], [{"log_id": "events/nobody", "last_seq": 0, "entries": []}]),
             *(storage.append(f"events/s{n}", [{"body": "after"}]) for n in range(10)),
         ) as outcomes:
-            assert isinstance(outcomes.pop(10), StorageValidationError)
+            assert isinstance(outcomes.pop(10), StorageNotFoundError)
             assert outcomes == [[2]] * 10 + [[3]] * 10
     assert [text for text in statements if text.startswith("ROLLBACK TO")]
-    assert await storage.exists("s50", type="session")
+    assert (await storage.load("s50", type="session"))["data"] != record["data"]
     for n in range(10):
         assert [entry["body"] for entry in await storage.read(f"events/s{n}")] == ["first", "before", "after"]
 

@@ -391,13 +391,17 @@ def delete_all(store: Store, ids: Sequence[str], type_name: str | None, cascade:
     return (yield from drop_with_groups(store, [by_id[id] for id in ids if id in by_id], cascade=cascade))
 
 
-def delete_untouched(store: Store, type_name: str, listed: Iterable[Record]) -> Steps[int]:
+def delete_untouched(store: Store, listed: Sequence[Record]) -> Steps[int]:
     """Delete each of *listed* with what is grouped under it, unless it was changed or made anew meanwhile."""
     # One that was made anew has the version 1 again, but no old time.
-    states = {record["id"]: (record["version"], micros(record["updated_at"])) for record in listed}
-    found = yield from living_heads(store, sorted(states), type_name)
-    untouched = [head for head in found if head.state == states[head.id]]
-    return (yield from drop_with_groups(store, untouched, cascade=True))
+    states = {(record["id"], record["type"]): (record["version"], micros(record["updated_at"])) for record in listed}
+    gone = 0
+    for type_name in sorted({record["type"] for record in listed}):
+        ids = sorted(id for id, type in states if type == type_name)
+        found = yield from living_heads(store, ids, type_name)
+        untouched = [head for head in found if head.state == states[head.id, type_name]]
+        gone += yield from drop_with_groups(store, untouched, cascade=True)
+    return gone
 
 
 def purge(store: Store, limit: int) -> Steps[int]:

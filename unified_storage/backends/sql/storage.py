@@ -274,7 +274,7 @@ class _SQLVerbs(IUnifiedStorage):
             return await self.count(idle)
         gone = 0
         async for batch in self.stream_list(idle, with_data=False):
-            gone += await self._write(lambda: records.delete_untouched(self._store, type, batch))  # noqa: B023 (run at once)
+            gone += await self._write(lambda: records.delete_untouched(self._store, batch))  # noqa: B023 (run at once)
         return gone
 
     async def purge_expired(self) -> int:

@@ -244,8 +244,11 @@ class ScopedSessionService:
             return Done(None)
 
         with storage_failures("change the state of a session"):
-            if deltas.user or deltas.app or has_policy(deltas.session, self._policies):
+            touched = sum(map(bool, (deltas.session, deltas.user, deltas.app)))
+            if touched > 1 or has_policy(deltas.session, self._policies):
                 await self._together(step, key, deltas)
+            elif deltas.user or deltas.app:
+                await self._change_above(key, deltas)
             else:
                 # An update of its own merges key by key as well, and shares its commit with others.
                 await changed(self._storage)
@@ -299,6 +302,15 @@ class ScopedSessionService:
     async def _change_user(self, tx: IUnifiedStorage, key: SessionKey, deltas: Deltas) -> None:
         if deltas.user:
             await self._states.inside(tx).change_in_step(place_of_user(key.user), deltas.user)
+
+    async def _change_above(self, key: SessionKey, deltas: Deltas) -> None:
+        """Change the one state above the session that *deltas* names; the session only has to be there."""
+        if not await self._storage.exists(record_id(key), type=SESSION):
+            raise no_session(key)
+        if deltas.user:
+            await self._states.change(place_of_user(key.user), deltas.user)
+        else:
+            await self._states.change(place_of_app(key.app_name), deltas.app)
 
     async def _session_changes(self, storage: IUnifiedStorage, key: SessionKey, delta: Delta) -> dict[str, Any]:
         """What becomes of the session's record by *delta*, and its new end."""

@@ -124,7 +124,7 @@ async def test_a_process_that_is_killed_loses_nothing_acknowledged_and_leaves_no
         await service.append_event(KEY, Event(role="user", content="goes on", state_delta={"still": True}))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("engine", EVERYWHERE)
 async def test_updates_of_different_keys_equal_those_of_one_after_the_other(place: Place, scaled) -> None:
     """S1.16, S1.19: 64 writers, each with keys of its own, values and deletions, by updates and by events."""

@@ -169,7 +169,7 @@ def _frozen_runs(session: Session) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 def _own(fields: dict[str, Any], session: Session) -> dict[str, Any]:
-    """*fields* of a scoped session without what its key says and what its state shows of the levels above."""
+    """*fields* of a scoped session without what its state shows of the levels above."""
     if not isinstance(session.key, SessionKey):
         return fields
     shown = session._shown.levels if session._shown else {}
@@ -179,9 +179,7 @@ def _own(fields: dict[str, Any], session: Session) -> dict[str, Any]:
             message = f"{key!r} is no state of this session; change it where it belongs"
             raise StorageValidationError(message, details={"path": f"state.{key}"})
     own = {key: value for key, value in state.items() if not key.startswith((APP, USER, TEMP))}
-    return {name: value for name, value in fields.items() if name not in (*_SCOPE, "state")} | (
-        {"state": own} if own else {}
-    )
+    return {name: own if name == "state" else value for name, value in fields.items() if name != "state" or own}
 
 
 def _check(session: Session) -> None:

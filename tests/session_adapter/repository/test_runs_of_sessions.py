@@ -143,6 +143,22 @@ async def test_messages_that_were_appended_show_as_their_runs(
     ]
 
 
+async def test_a_message_of_a_run_that_is_appended_again_is_shown_once(
+    storage: IUnifiedStorage, repository: SessionRepository
+) -> None:
+    """What the record knows of its runs is kept where the document is written in the same step."""
+    message = {"role": "user", "content": "hello", "id": "m1"}
+    session = await begun(repository)
+    session.state = {"a": 1}
+    session.add_run({"run_id": "a", "messages": [message]})
+    await repository.update(session)
+    events = SessionStorageAdapter(storage).events
+    await events.append("s1", message | {"run_id": "a"})
+    [shown] = await events.read("s1")
+    assert (shown["seq"], shown["run_id"]) == (1, "a")
+    assert await events.read("s1", last=1) == [shown]
+
+
 async def test_messages_in_a_run_show_as_events(storage: IUnifiedStorage, repository: SessionRepository) -> None:
     said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
     await repository.create(Session(session_id="s1", runs=[Run(run_id="a", messages=said)]))

@@ -109,6 +109,19 @@ def _difference(before: Any, after: Any) -> tuple[str, ...]:
     return (key,)
 
 
+async def test_a_change_at_any_depth_is_noticed(repository: SessionRepository) -> None:
+    deep: dict[str, Any] = {"a": [{"b": []}]}
+    parts = dict.fromkeys(("metadata", "state", "agent_data", "further"), deep)
+    written = await repository.create(Session.model_validate({"session_id": "s1", **parts, "runs": [{"x": deep}]}))
+    for session in (written, await repository.get("s1")):
+        for part in (*(getattr(session, name) for name in parts), session.runs[0].x):  # type: ignore[attr-defined]  # its own further key
+            part["a"][0]["b"].append(1)
+        await repository.update(session)
+        found = await repository.get("s1")
+        assert (found.model_extra, found.runs) == (session.model_extra, session.runs)
+        assert [getattr(found, name) for name in parts] == [getattr(session, name) for name in parts]
+
+
 @pytest.mark.parametrize("form", SAMPLE_FORMATS)
 async def test_what_is_emptied_is_empty_afterwards(
     sessions: SessionStorageAdapter, repository: SessionRepository, form: str
@@ -254,7 +267,9 @@ async def test_what_came_from_json_was_not_read_here(repository: SessionReposito
 async def test_one_that_was_made_anew_is_another_one(repository: SessionRepository) -> None:
     old = await repository.create(Session(session_id="s1", name="old", runs=[Run(run_id="a")]))
     await repository.delete("s1")
-    await repository.create(Session(session_id="s1", state={"new": 1}))
+    anew = await repository.create(Session(session_id="s1", state={"new": 1}))
+    for _ in range(5):
+        await repository.update(anew)
     written = await repository.update(old)
     assert written == await repository.get("s1")
     assert (written.name, written.state, [run.run_id for run in written.runs]) == ("old", {}, ["a"])
@@ -277,6 +292,10 @@ async def test_in_a_transaction_it_is_undone_with_it(storage: IUnifiedStorage, r
             await SessionRepository(tx).update(session)
             raise ZeroDivisionError
     assert (await repository.get("s1")).runs == []
+    theirs = await repository.get("s1")
+    for number in range(5):
+        theirs.state["number"] = number
+        await repository.update(theirs)
     await repository.update(session)
     assert [run.run_id for run in (await repository.get("s1")).runs] == ["a"]
     async with storage.transaction() as tx:

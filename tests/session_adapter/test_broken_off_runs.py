@@ -19,6 +19,7 @@ from session_adapter import (
     RunContext,
     Runner,
     ScopedSessionService,
+    SessionKey,
     SessionNotFoundError,
     SessionStorageAdapter,
 )
@@ -37,7 +38,7 @@ from tests.session_adapter.agents import (
     stored,
     told,
 )
-from tests.session_adapter.delegates import Failing
+from tests.session_adapter.delegates import Failing, Meddling
 from tests.session_adapter.transcripts import fault
 from tests.support import REPOSITORY
 from unified_storage import IUnifiedStorage, StorageError, open_storage
@@ -270,6 +271,56 @@ async def test_a_session_that_is_deleted_meanwhile_ends_its_run(service: ScopedS
         await heard(Runner("shop", Function(run), service))
     assert not getattr(raised.value, "__notes__", [])
     assert await service.get_session(KEY) is None
+
+
+@pytest.mark.parametrize("role", ["assistant", "tool"])
+async def test_a_session_that_is_deleted_while_its_run_is_closed_leaves_nothing(
+    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    append_event = service.append_event
+
+    async def deleted_first(key: SessionKey, event: Any) -> int:
+        if event["role"] == role and event.get("status"):
+            await service.delete_session(key)
+        return await append_event(key, event)
+
+    monkeypatch.setattr(service, "append_event", deleted_first)
+    events = Runner("shop", Waiting(*STEPS), service).run("ann", "s1", "hello")
+    await anext(events)
+    await anext(events)
+    await events.aclose()
+    assert await service.get_session(KEY) is None
+
+
+async def test_a_session_that_is_deleted_as_its_run_begins_is_told(
+    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deleted(key: SessionKey, **_: Any) -> None:
+        await service.delete_session(key)
+
+    monkeypatch.setattr(service, "get_session", deleted)
+    with pytest.raises(SessionNotFoundError):
+        await heard(Runner("shop", Scripted(), service))
+    assert await open_runs(service.storage) == []
+
+
+async def test_a_run_that_has_ended_is_struck_off_though_it_is_cancelled(storage: IUnifiedStorage) -> None:
+    async def held() -> None:
+        waits.set()
+        await goes_on.wait()
+
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+    service = ScopedSessionService(Meddling(storage, "update", held, 1))
+    task = asyncio.create_task(heard(Runner("shop", Scripted(), service)))
+    await waits.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert len(await open_runs(storage)) == 1
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await open_runs(storage) == []
+    assert told(await stored(service)) == [("user", "hello"), ("assistant", "re: hello")]
 
 
 # by the end of its process

@@ -23,7 +23,7 @@ from session_adapter import (
     SessionNotFoundError,
     SessionStorageAdapter,
 )
-from tests.places import ON_DISK, Place, engines, place_on
+from tests.places import EMBEDDED, ON_DISK, SERVERS, Place, engines, place_on
 from tests.session_adapter.agents import (
     KEY,
     Function,
@@ -49,6 +49,12 @@ NO_RESULT = ("tool", "The run was interrupted before this had a result.")
 THE_END = ("assistant", "The run was interrupted.")
 PIECE = {"role": "assistant", "content": "I lo", "partial": True}
 STEPS = (PIECE, calls("c1", "c2", text="I look"), found("c2"), found("c1"), said("here it is"))
+
+
+@pytest.fixture(params=engines(*EMBEDDED, *SERVERS))
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IUnifiedStorage]:
+    async with place_on(request.param, tmp_path) as place, place.open() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from session_adapter import (
     UserKey,
 )
 from session_adapter.runner import Agent, RunContext
+from tests.places import EMBEDDED, SERVERS, engines, place_on
 from tests.session_adapter.agents import (
     KEY,
     Function,
@@ -45,6 +46,12 @@ from unified_storage import (
     StorageClosedError,
     StorageValidationError,
 )
+
+
+@pytest.fixture(params=engines(*EMBEDDED, *SERVERS))
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IUnifiedStorage]:
+    async with place_on(request.param, tmp_path) as place, place.open() as opened:
+        yield opened
 
 
 @pytest.fixture

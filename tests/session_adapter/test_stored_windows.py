@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ import pytest
 from session_adapter import Event, ScopedSessionService, SessionKey, SessionStorageAdapter
 from session_adapter.events import Events
 from session_adapter.windows import safe_window, turn_safe
+from tests.places import EMBEDDED, SERVERS, engines, place_on
 from tests.session_adapter.delegates import Spy
 from tests.session_adapter.transcripts import fault, transcript
 from unified_storage import IUnifiedStorage, StorageValidationError, open_storage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=engines(*EMBEDDED, *SERVERS))
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IUnifiedStorage]:
+    async with place_on(request.param, tmp_path) as place, place.open() as opened:
+        yield opened
 
 
 async def filled(storage: IUnifiedStorage, events: list[dict[str, Any]], session: str = "s1") -> Events:

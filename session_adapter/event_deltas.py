@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from session_adapter import levels
 from session_adapter.levels import Deltas
+from session_adapter.models import Event
 from unified_storage.errors import StorageValidationError
 from unified_storage.handed_in import kept
 from unified_storage.record import DELETE
@@ -39,6 +40,11 @@ def taken_apart(event: object) -> tuple[Body, Deltas]:
     if deleted := [key for key, value in lasting.items() if value is DELETE]:
         body[DELETED] = deleted
     return body, levels.split(delta, f"event.{DELTA}")
+
+
+def changes_state(event: Event) -> bool:
+    """Whether *event*, as a history shows it, has changed a state."""
+    return bool(event.state_delta or (event.model_extra or {}).get(DELETED))
 
 
 def body_of(event: object) -> Body:

@@ -6,6 +6,7 @@ On a Redis Cluster an app and the sessions of its users lie in different partiti
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -34,46 +35,57 @@ class Done(Generic[T]):
 Step = Callable[[IUnifiedStorage], Awaitable[Done[T]]]
 
 
-async def in_one_step(storage: IUnifiedStorage, step: Step[T]) -> T:
-    """What ``step(tx)`` comes to, in a transaction that is repeated on retryable conflicts."""
-    return (await storage.atomically(step, attempts=ATTEMPTS)).result
+class Steps:
+    """Steps on one storage, or inside one transaction of it."""
 
+    def __init__(self, storage: IUnifiedStorage, states: States) -> None:
+        self._storage = storage
+        self._states = states
+        self._lie_apart = False
+        """Whether it turned out here that an app and its users lie in different partitions."""
 
-async def with_app(storage: IUnifiedStorage, step: Step[T], states: States, app: Place, delta: Delta) -> T:
-    """What ``step(tx)`` comes to, with *delta* to an app's state; no delta where the step does not apply."""
+    async def done(self, step: Step[T]) -> T:
+        """What ``step(tx)`` comes to, in a transaction that is repeated on retryable conflicts."""
+        return (await self._storage.atomically(step, attempts=ATTEMPTS)).result
 
-    async def both(tx: IUnifiedStorage) -> Done[T]:
-        done = await step(tx)
-        if done.applies:
-            await states.inside(tx).change_in_step(app, delta)
-        return done
+    async def done_with_app(self, step: Step[T], app: Place, delta: Delta) -> T:
+        """The same with *delta* to an app's state; without it where the step does not apply."""
+        if self._lie_apart:
+            return await self._one_after_the_other(step, app, delta)
 
-    try:
-        return await in_one_step(storage, both)
-    except StorageUnsupportedError:
-        if is_transaction(storage):
-            raise  # its caller's, who has to know that they do not go together
-    tried = await _tried(storage, step)
-    if not tried.applies:
-        return tried.result
-    await states.change(app, delta)
-    return await in_one_step(storage, step)
+        async def both(tx: IUnifiedStorage) -> Done[T]:
+            done = await step(tx)
+            if done.applies:
+                await self._states.inside(tx).change_in_step(app, delta)
+            return done
+
+        try:
+            return await self.done(both)
+        except StorageUnsupportedError:
+            if is_transaction(self._storage):
+                raise  # its caller's, who has to know that they do not go together
+        self._lie_apart = True
+        return await self._one_after_the_other(step, app, delta)
+
+    async def _one_after_the_other(self, step: Step[T], app: Place, delta: Delta) -> T:
+        tried = await self._tried(step)
+        if not tried.applies:
+            return tried.result
+        await self._states.change(app, delta)
+        return await self.done(step)
+
+    async def _tried(self, step: Step[T]) -> Done[T]:
+        """What *step* would come to: what it refuses is refused before the app's state is touched."""
+        found: list[Done[T]] = []
+
+        async def trial(tx: IUnifiedStorage) -> None:
+            found.append(await step(tx))
+            raise _Undone
+
+        with suppress(_Undone):
+            await self._storage.atomically(trial, attempts=ATTEMPTS)
+        return found[-1]
 
 
 class _Undone(Exception):
     """Ends a transaction in which all went well."""
-
-
-async def _tried(storage: IUnifiedStorage, step: Step[T]) -> Done[T]:
-    """What *step* would come to: what it refuses is refused before the app's state is touched."""
-    found: list[Done[T]] = []
-
-    async def trial(tx: IUnifiedStorage) -> None:
-        found.append(await step(tx))
-        raise _Undone
-
-    try:
-        await storage.atomically(trial, attempts=ATTEMPTS)
-    except _Undone:
-        return found[-1]
-    raise AssertionError("a trial ends by its own exception")

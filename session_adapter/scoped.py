@@ -18,7 +18,7 @@ from session_adapter.events import Events
 from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, UserKey, no_session, record_id
 from session_adapter.levels import APP, USER, Delta, Deltas, State, bare, of_level, split
-from session_adapter.one_step import Done, Step, in_one_step, with_app
+from session_adapter.one_step import Done, Step, Steps
 from session_adapter.opened import storage_for
 from session_adapter.policies import POLICIES, PolicyName, policies_of
 from session_adapter.reading import session_record
@@ -92,6 +92,7 @@ class ScopedSessionService:
         self._zone = zone_named(source_timezone) if isinstance(source_timezone, str) else source_timezone
         self._storage, self._is_ours = storage_for(storage, instance_name, options)
         self._states = States(self._storage, self._policies, ttls)
+        self._steps = Steps(self._storage, self._states)
         self._reading = ScopedReading(self._storage, self._zone)
 
     @property
@@ -193,10 +194,10 @@ class ScopedSessionService:
         Args:
             event: an ``Event`` or a mapping with at least a ``role``. In the history its delta has no ``temp:`` keys,
                 and keys that it deletes stand in ``state_deleted``.
-            expected_version: of the session.
+            expected_version: of the session, as ``SessionStorageAdapter.get_session(with_version=True)`` gives it.
         Raises:
             SessionNotFoundError: there is no such session.
-            StorageConflictError: it has another version.
+            StorageConflictError: it has another version; not where the event is known.
         """
         stored_id = record_id(_checked(key))
         check_expected(expected_version)
@@ -296,8 +297,8 @@ class ScopedSessionService:
     async def _together(self, step: Step[Any], key: SessionKey, deltas: Deltas) -> Any:
         """*step*, with what is for the app."""
         if not deltas.app:
-            return await in_one_step(self._storage, step)
-        return await with_app(self._storage, step, self._states, place_of_app(key.app_name), deltas.app)
+            return await self._steps.done(step)
+        return await self._steps.done_with_app(step, place_of_app(key.app_name), deltas.app)
 
     async def _change_user(self, tx: IUnifiedStorage, key: SessionKey, deltas: Deltas) -> None:
         if deltas.user:

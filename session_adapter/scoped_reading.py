@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from session_adapter.entries import history_of
+from session_adapter.event_deltas import changes_state
 from session_adapter.event_models import shown_event
 from session_adapter.events import Events
 from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, user_scope, visible_id
@@ -116,7 +117,7 @@ class ScopedReading:
 
         Only an event that changes the state can contradict it; every append moves the record.
         """
-        if shown is None or is_transaction(self._storage) or not any(event.state_delta for event in shown.events):
+        if shown is None or is_transaction(self._storage) or not any(map(changes_state, shown.events)):
             return True
         heads = await self._named([(record["id"], SESSION)], with_data=False)
         return [_moment(head) for head in heads] == [_moment(record)]
@@ -157,7 +158,7 @@ class ScopedReading:
         doubtful = [
             record["id"]
             for record, session in zip(records, shown, strict=True)
-            if any(event.state_delta for event in session.events)
+            if any(map(changes_state, session.events))
         ]
         now: dict[str, Any] = {}
         for start in range(0, len(doubtful), BATCH):

@@ -14,7 +14,7 @@ from session_adapter.entries import history_of
 from session_adapter.scoped_reading import ScopedReading, Window
 from tests.places import EMBEDDED, SERVERS, SQL, Place, engines, place_on
 from tests.session_adapter.delegates import Spy
-from unified_storage import IUnifiedStorage, open_storage
+from unified_storage import DELETE, IUnifiedStorage, open_storage
 from unified_storage.backends.sql import listing, logs
 from unified_storage.testing.clock import NOON
 
@@ -156,7 +156,8 @@ async def test_a_change_of_the_session_alone_is_an_update_that_others_can_share(
     assert spy.verbs == ["update", "save", "update"]
 
 
-async def test_a_history_that_never_holds_still_is_read_in_a_transaction() -> None:
+@pytest.mark.parametrize("deletes", [False, True])
+async def test_a_history_that_never_holds_still_is_read_in_a_transaction(deletes: bool) -> None:
     """A reader that is disturbed each time ends all the same, with what belongs together."""
     storage = open_storage("memory://")
     service = ScopedSessionService(storage)
@@ -167,7 +168,9 @@ async def test_a_history_that_never_holds_still_is_read_in_a_transaction() -> No
         async def read(self, log_id: str, **bounds: Any) -> list[dict[str, Any]]:
             nonlocal number
             number += 1
-            await service.append_event(KEY, {"role": "user", "state_delta": {"n": number}})
+            await service.update_session_state(KEY, {f"k{number}": 1})
+            delta = {f"k{number}": DELETE} if deletes else {"n": number}
+            await service.append_event(KEY, {"role": "user", "state_delta": delta})
             return await super().read(log_id, **bounds)
 
         async def atomically(self, fn: Any, *, attempts: int = 5) -> Any:
@@ -175,4 +178,5 @@ async def test_a_history_that_never_holds_still_is_read_in_a_transaction() -> No
 
     session = await ScopedReading(Disturbed(storage), None).session(KEY, Window())
     assert session is not None
-    assert session.state["n"] == session.events[-1].seq == number == 3
+    assert session.events[-1].seq == number == 3
+    assert session.state == ({"n": 0} if deletes else {"n": 3, "k1": 1, "k2": 1, "k3": 1})

@@ -16,6 +16,7 @@ from session_adapter import (
     SessionAlreadyExistsError,
     SessionKey,
     SessionNotFoundError,
+    SessionRepository,
     SessionStorageAdapter,
     UserKey,
     record_id,
@@ -441,6 +442,61 @@ async def test_what_one_view_writes_the_others_read(service, storage) -> None:
     found = await read(service)
     assert (found.name, found.state, contents(found)) == ("Tea", {"n": 2, "m": 3, "app:a": 1}, ["m1", "Yes"])
     assert [page["key"] for page in (await sessions.page_sessions({"user_id": "ann"})).items] == [KEY]
+
+
+async def test_what_is_shown_of_other_levels_is_not_written_back_by_other_views(service, storage) -> None:
+    """T1.9: a typed session that is changed and stored again keeps its own keys alone."""
+    await service.create_session(KEY, {"mine": 1, "app:a": 1, "user:u": 1})
+    session = await read(service)
+    session.state["mine"] = 2
+    session.name = "Tea"
+    await SessionRepository(storage).update(session)
+    assert (await storage.load(record_id(KEY), type="session"))["data"]["state"] == {"mine": 2}
+    await service.update_app_state("shop", {"a": 2})
+    found = await read(service)
+    assert (found.name, found.state) == ("Tea", {"mine": 2, "app:a": 2, "user:u": 1})
+
+
+async def test_a_window_can_be_cut_at_a_turn(service) -> None:
+    """T1.7: exactly so many events, or so many more that no result stands without its call."""
+    await service.create_session(KEY)
+    call = [{"id": "c1", "type": "function", "function": {"name": "stock", "arguments": "{}"}}]
+    for event in (
+        Event(role="user", content="Is there tea?"),
+        Event(role="assistant", tool_calls=call, state_delta={"asked": True}),
+        Event(role="tool", tool_call_id="c1", content="12"),
+        Event(role="assistant", content="Yes, 12."),
+    ):
+        await service.append_event(KEY, event)
+    assert [event.role for event in (await read(service, event_num=2)).events] == ["tool", "assistant"]
+    found = await read(service, event_num=2, turn_safe=True)
+    assert [event.role for event in found.events] == ["user", "assistant", "tool", "assistant"]
+    assert found.state == {"asked": True}
+    assert (await read(service, event_num=0, turn_safe=True)).events == []
+
+
+async def test_an_event_of_a_run_and_its_delta_are_one_step(service, storage) -> None:
+    sessions = SessionStorageAdapter(storage)
+    await service.create_session(KEY)
+    await service.append_event(KEY, said(1, run_id="r1", id="e1", state_delta={"n": 1}))
+    await service.append_event(KEY, said(2, run_id="r1", state_delta={"user:n": 2}))
+    assert await service.append_event(KEY, said(1, run_id="r1", id="e1", state_delta={"n": 3})) == 1
+    assert (await read(service)).state == {"n": 1, "user:n": 2}
+    assert [run["run_id"] for run in await sessions.runs.read(KEY)] == ["r1"]
+    whole = {"run_id": "r1", "messages": [{"role": "user", "content": "m1", "id": "e1"}]}
+    await sessions.runs.append(KEY, whole | {"run_id": "r2"})
+    assert len((await read(service)).events) == 3
+
+
+async def test_what_a_writer_left_in_a_wrong_type_does_not_hide_the_session(service, storage) -> None:
+    await service.create_session(KEY, {"n": 1})
+    odd = {"role": "user", "content": "x", "name": 5, "tool_calls": "none", "usage": [1], "mine": {"a": 1}}
+    await SessionStorageAdapter(storage).events.append(KEY, odd)
+    await storage.append(f"history/{record_id(KEY)}", [{"body": {"role": 5, "content": "y", "state_delta": [1]}}])
+    first, second = (await read(service)).events
+    assert (first.content, first.name, first.tool_calls, first.usage) == ("x", None, None, None)
+    assert first.model_extra == {"mine": {"a": 1}}
+    assert (second.role, second.content, second.state_delta) == ("unknown", "y", {})
 
 
 async def test_the_state_of_an_older_document_is_where_its_format_keeps_it(service, storage) -> None:

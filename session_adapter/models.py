@@ -185,6 +185,8 @@ class SessionMetrics(Model):
 
 def mapping_of(thing: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:
     """A run or an event as a mapping, whether it came as one or as a model."""
+    if isinstance(thing, Run):
+        return thing.body()
     return thing.model_dump(warnings=False) if isinstance(thing, BaseModel) else thing
 
 
@@ -195,8 +197,9 @@ class Run(Model):
         run_id: what names it in its session: adding a run under the same name replaces it. One without gets a new one
             when it is made.
         status: how far it is, ``completed`` where it went well.
+        input, content: what it was asked, and what came of it.
         messages: what was said in it, oldest first.
-        usage: the tokens that it used.
+        usage, metrics: the tokens that it used, how long it took.
         error: what went wrong in it.
     """
 
@@ -204,9 +207,13 @@ class Run(Model):
 
     run_id: str = Field(default_factory=new_id)
     status: Any = None
+    input: Any = None
+    content: Any = None
     messages: Any = Field(default_factory=list)
     usage: Any = None
+    metrics: Any = None
     error: Any = None
+    created_at: Any = None
 
     @model_validator(mode="before")
     @classmethod

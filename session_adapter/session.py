@@ -50,8 +50,9 @@ class Shown:
 class Session(Model):
     """One session. What it does not know of a document stands in it under further keys.
 
-    In the JSON form, fields that are empty are left out, but for ``session_id`` and the two times. Two sessions are
-    equal when all they hold is, wherever they come from.
+    In the JSON form, fields that are empty are left out, but for ``session_id`` and the two times; values that JSON has
+    no type for, such as bytes in a state, are texts there. Two sessions are equal when all they hold is, wherever they
+    come from.
 
     Attributes:
         kind: ``agent``, ``team`` or ``workflow``.

@@ -188,7 +188,7 @@ async def test_a_key_that_holds_something_else_in_its_format_is_refused(
         ("metadata", {1: 2}, "metadata.1.[key]"),
         ("user_id", 5, "user_id"),
         ("runs", [{"run_id": "a"}], "runs[0]"),
-        ("runs", [Run(run_id="a", content=object())], "runs[0].content"),  # type: ignore[call-arg]  # a further key
+        ("runs", [Run(run_id="a", content=object())], "runs[0].content"),
         ("runs", [Run.model_construct(run_id="")], "runs[0].run_id"),
         ("runs", [Run.model_construct(run_id=5)], "runs[0].run_id"),
         ("runs", None, "runs"),

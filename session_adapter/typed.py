@@ -1,4 +1,4 @@
-"""Documents as ``Session`` objects, through their formats, and what a holder changed back into his document."""
+"""Documents as ``Session`` objects, through their formats."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from unified_storage.values import copied
 WHOLE = ("metadata", "state", "agent_data")
 DOCUMENTED = (*NAMES, *WHOLE, "summary")
 """The fields of the model that stand in a document."""
-
-
-# reading
 
 
 def shown_session(

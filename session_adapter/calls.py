@@ -62,7 +62,7 @@ def is_long_running(event: Mapping[str, Any], call: Mention) -> bool:
 
 def calls_in(event: Mapping[str, Any]) -> list[Mention]:
     """The calls that *event* makes, in their order; a user makes none."""
-    if is_result(event) or event.get("role") == "user":
+    if is_result(event) or event.get("role") == "user" or not (event.get("tool_calls") or _has_parts(event)):
         return []
     found: dict[object, Mention] = {}
     for key in ("tool_calls", "content"):
@@ -78,7 +78,7 @@ def calls_in(event: Mapping[str, Any]) -> list[Mention]:
 
 def results_in(event: Mapping[str, Any]) -> list[Mention]:
     """The results that *event* brings, in their order."""
-    parts = [*_told(event, "content", _RESULT_KEYS, _RESULT_TYPES)]
+    parts = [*_told(event, "content", _RESULT_KEYS, _RESULT_TYPES)] if _has_parts(event) else []
     if not is_result(event):
         return [Mention(ids, name, (place,)) for place, ids, name in parts]
     own_id, name = text_of(event.get("tool_call_id")), _text_at(event, _NAME_KEYS)
@@ -122,6 +122,10 @@ def only_at(event: Event, places: Iterable[Place]) -> Event:
     kept = set(places)
     parts = [part for at, part in enumerate(event["content"]) if ("content", at) in kept]
     return {**event, "content": parts, "tool_calls": None}
+
+
+def _has_parts(event: Mapping[str, Any]) -> bool:
+    return isinstance(event.get("content"), list)
 
 
 def _told(

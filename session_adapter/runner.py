@@ -19,7 +19,7 @@ from session_adapter.open_runs import OpenRun
 from session_adapter.scoped import ScopedSessionService
 from session_adapter.timestamps import render
 from session_adapter.windows import turn_safe
-from unified_storage.arguments import check_count
+from unified_storage.arguments import check_count, checked_seconds
 from unified_storage.errors import StorageAlreadyExistsError, StorageValidationError
 from unified_storage.record import DELETE, new_id
 
@@ -74,8 +74,8 @@ class Runner:
         agent: any object with the method of :class:`Agent`.
         session_service: where the sessions are; in memory without one. It is its owner's to close.
         history_limit: how many events of the past an agent is given, and at most the rest of one turn; None for all.
-        lost_after: when a run of another machine that has not ended counts as broken off. One of this machine does so
-            when its process has ended.
+        lost_after: when a run of another machine that has not ended counts as broken off: a timedelta, or seconds from
+            its beginning. One of this machine does so when its process has ended.
     Raises:
         AppNameRequiredError: there is no app.
         StorageValidationError: what is no agent.
@@ -88,7 +88,7 @@ class Runner:
         session_service: ScopedSessionService | None = None,
         *,
         history_limit: int | None = HISTORY_LIMIT,
-        lost_after: timedelta = LOST_AFTER,
+        lost_after: timedelta | float = LOST_AFTER,
     ) -> None:
         app_scope(app_name)
         check_count("history_limit", history_limit)
@@ -100,7 +100,8 @@ class Runner:
         self._is_ours = session_service is None
         self._service = ScopedSessionService() if session_service is None else session_service
         self._limit = history_limit
-        self._lost_after = lost_after
+        seconds = lost_after.total_seconds() if isinstance(lost_after, timedelta) else lost_after
+        self._lost_after = timedelta(seconds=checked_seconds("lost_after", seconds))
 
     @property
     def session_service(self) -> ScopedSessionService:

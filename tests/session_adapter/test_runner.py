@@ -310,8 +310,11 @@ async def test_an_agent_is_whatever_has_a_run() -> None:
 async def test_a_runner_has_an_app() -> None:
     with pytest.raises(AppNameRequiredError):
         Runner("", Scripted())
-    with pytest.raises(StorageValidationError):
-        Runner("shop", Scripted(), history_limit=-1)
+    wrong: dict[str, Any]
+    for wrong in ({"history_limit": -1}, {"lost_after": 0}, {"lost_after": "1 h"}):
+        with pytest.raises(StorageValidationError) as raised:
+            Runner("shop", Scripted(), **wrong)
+        assert [raised.value.details["path"]] == [*wrong]
 
 
 @pytest.mark.parametrize(

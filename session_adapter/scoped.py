@@ -10,35 +10,20 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from session_adapter.documents import Split, record_of
-from session_adapter.entries import history_of
-from session_adapter.errors import SessionAlreadyExistsError, storage_failures
+from session_adapter.errors import storage_failures
 from session_adapter.event_deltas import taken_apart
-from session_adapter.events import Events
-from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, UserKey, no_session, record_id
-from session_adapter.levels import APP, USER, Delta, Deltas, State, bare, of_level, split
-from session_adapter.one_step import Done, Step, Steps
+from session_adapter.levels import APP, USER, State, bare, of_level, split
 from session_adapter.opened import storage_for
 from session_adapter.policies import POLICIES, PolicyName, policies_of
-from session_adapter.reading import session_record
 from session_adapter.scoped_reading import NO_EVENTS, ScopedReading, SessionPage, Window
+from session_adapter.scoped_writing import ScopedWriting
 from session_adapter.session import Session
-from session_adapter.session_state import state_updates
-from session_adapter.states import (
-    APP_STATE,
-    USER_STATE,
-    States,
-    expiry,
-    has_policy,
-    place_of_app,
-    place_of_user,
-    values_of,
-)
+from session_adapter.states import APP_STATE, USER_STATE, States, place_of_app, place_of_user
 from session_adapter.timestamps import Zone, zone_named
 from unified_storage.arguments import check_expected, check_number, checked_seconds
-from unified_storage.errors import StorageConflictError, StorageValidationError
-from unified_storage.interface import IUnifiedStorage, Record
+from unified_storage.errors import StorageValidationError
+from unified_storage.interface import IUnifiedStorage
 
 Lifetime = timedelta | float | None
 """How long something lives after it was written last: a timedelta, seconds, or None for ever."""
@@ -80,20 +65,20 @@ class ScopedSessionService:
     ) -> None:
         if session_event_limit is not None:
             check_number("session_event_limit", session_event_limit, least=1)
-        self._limit = session_event_limit
-        self._ttl = _lifetime("session_ttl", session_ttl)
+        ttl = _lifetime("session_ttl", session_ttl)
         ttls = {
             APP_STATE: _lifetime("app_state_ttl", app_state_ttl),
             USER_STATE: _lifetime("user_state_ttl", user_state_ttl),
         }
-        self._policies = {
-            key: policy for key, policy in policies_of(policies).items() if policy is not POLICIES["last"]
-        }
-        self._zone = zone_named(source_timezone) if isinstance(source_timezone, str) else source_timezone
+        named = policies_of(policies)
+        deciding = {key: policy for key, policy in named.items() if policy is not POLICIES["last"]}
+        zone = zone_named(source_timezone) if isinstance(source_timezone, str) else source_timezone
         self._storage, self._is_ours = storage_for(storage, instance_name, options)
-        self._states = States(self._storage, self._policies, ttls)
-        self._steps = Steps(self._storage, self._states)
-        self._reading = ScopedReading(self._storage, self._zone)
+        self._states = States(self._storage, deciding, ttls)
+        self._reading = ScopedReading(self._storage, zone)
+        self._writing = ScopedWriting(
+            self._storage, self._states, deciding, limit=session_event_limit, ttl=ttl, zone=zone
+        )
 
     @property
     def storage(self) -> IUnifiedStorage:
@@ -127,18 +112,8 @@ class ScopedSessionService:
         """
         key = _with_session_id(key)
         deltas = split(state, "state")
-        record = _new_record(key, values_of(deltas.session))
-
-        async def begun(tx: IUnifiedStorage) -> Done[None]:
-            await _save_new(tx, key, record | expiry(tx, self._ttl))
-            await self._change_user(tx, key, deltas)
-            return Done(None)
-
         with storage_failures("create a session"):
-            if deltas.user or deltas.app:
-                await self._together(begun, key, deltas)
-            else:
-                await _save_new(self._storage, key, record | expiry(self._storage, self._ttl))
+            await self._writing.begin(key, deltas)
             session = await self._reading.session(key, NO_EVENTS)
         if session is None:
             raise no_session(key)  # somebody has deleted it already
@@ -199,31 +174,11 @@ class ScopedSessionService:
             SessionNotFoundError: there is no such session.
             StorageConflictError: it has another version; not where the event is known.
         """
-        stored_id = record_id(_checked(key))
+        record_id(_checked(key))
         check_expected(expected_version)
         body, deltas = taken_apart(event)
-
-        async def appended(storage: IUnifiedStorage) -> int:
-            return await Events(storage, self._zone).append(
-                key, body, on_duplicate="skip", keep_last=self._limit, expected_version=expected_version
-            )
-
-        async def step(tx: IUnifiedStorage) -> Done[int]:
-            changes = await self._session_changes(tx, key, deltas.session)
-            last = await _last_number(tx, stored_id) if body.get("id") else None
-            number = await appended(tx)
-            if last is not None and number <= last:
-                return Done(number, applies=False)
-            if changes:
-                await tx.update(stored_id, changes, type=SESSION)
-            await self._change_user(tx, key, deltas)
-            return Done(number)
-
         with storage_failures("append to a session"):
-            if self._ttl is None and not (deltas.session or deltas.user or deltas.app):
-                return await appended(self._storage)
-            number: int = await self._together(step, key, deltas)
-            return number
+            return await self._writing.append(key, body, deltas, expected_version)
 
     async def update_session_state(self, key: SessionKey, state: Mapping[str, Any]) -> None:
         """Change the keys given, each whole: ``DELETE`` deletes one; keys of other levels go there, in the same step.
@@ -231,28 +186,10 @@ class ScopedSessionService:
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        stored_id = record_id(_checked(key))
+        record_id(_checked(key))
         deltas = split(state, "state")
-
-        async def changed(storage: IUnifiedStorage) -> None:
-            changes = await self._session_changes(storage, key, deltas.session)
-            if not await storage.update(stored_id, changes, type=SESSION):
-                raise no_session(key)
-
-        async def step(tx: IUnifiedStorage) -> Done[None]:
-            await changed(tx)
-            await self._change_user(tx, key, deltas)
-            return Done(None)
-
         with storage_failures("change the state of a session"):
-            touched = sum(map(bool, (deltas.session, deltas.user, deltas.app)))
-            if touched > 1 or has_policy(deltas.session, self._policies):
-                await self._together(step, key, deltas)
-            elif deltas.user or deltas.app:
-                await self._change_above(key, deltas)
-            else:
-                # An update of its own merges key by key as well, and shares its commit with others.
-                await changed(self._storage)
+            await self._writing.change(key, deltas)
 
     # -- states of apps and users --------------------------------------------------------------------------------
 
@@ -292,37 +229,6 @@ class ScopedSessionService:
         with storage_failures("change the state of a user"):
             await self._states.forget(place, name)
 
-    # -- steps ---------------------------------------------------------------------------------------------------
-
-    async def _together(self, step: Step[Any], key: SessionKey, deltas: Deltas) -> Any:
-        """*step*, with what is for the app."""
-        if not deltas.app:
-            return await self._steps.done(step)
-        return await self._steps.done_with_app(step, place_of_app(key.app_name), deltas.app)
-
-    async def _change_user(self, tx: IUnifiedStorage, key: SessionKey, deltas: Deltas) -> None:
-        if deltas.user:
-            await self._states.inside(tx).change_in_step(place_of_user(key.user), deltas.user)
-
-    async def _change_above(self, key: SessionKey, deltas: Deltas) -> None:
-        """Change the one state above the session that *deltas* names; the session only has to be there."""
-        if not await self._storage.exists(record_id(key), type=SESSION):
-            raise no_session(key)
-        if deltas.user:
-            await self._states.change(place_of_user(key.user), deltas.user)
-        else:
-            await self._states.change(place_of_app(key.app_name), deltas.app)
-
-    async def _session_changes(self, storage: IUnifiedStorage, key: SessionKey, delta: Delta) -> dict[str, Any]:
-        """What becomes of the session's record by *delta*, and its new end."""
-        changes = expiry(storage, self._ttl)
-        if delta:
-            record = await session_record(storage, record_id(key))
-            if record is None:
-                raise no_session(key)
-            changes |= state_updates(record, delta, self._policies)
-        return changes
-
 
 def _lifetime(name: str, ttl: Lifetime) -> timedelta | None:
     if ttl is None:
@@ -351,24 +257,3 @@ def _with_session_id(key: object) -> SessionKey:
         given = SessionKey(given.app_name, given.user_id, str(uuid4()))
     record_id(given)
     return given
-
-
-def _new_record(key: SessionKey, state: State) -> Record:
-    document = {"session_id": key.session_id, "app_name": key.app_name, "user_id": key.user_id, "state": state}
-    return record_of(key, Split(CANONICAL, document, None), {})
-
-
-async def _save_new(storage: IUnifiedStorage, key: SessionKey, record: Record) -> None:
-    try:
-        await storage.save(record, expected_version=0)
-    except StorageConflictError as error:
-        if error.retryable:
-            raise
-        shown = key.session_id
-        message = f"there is a session {shown!r} already"
-        raise SessionAlreadyExistsError(message, details={"session_id": shown}) from error
-
-
-async def _last_number(tx: IUnifiedStorage, stored_id: str) -> int:
-    info = await tx.log_info(history_of(stored_id))
-    return 0 if info is None else int(info["last_seq"])

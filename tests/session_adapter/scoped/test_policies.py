@@ -128,6 +128,18 @@ async def test_what_a_policy_refuses_leaves_everything_as_it_was(storage, prefix
     assert session.events == []
 
 
+@pytest.mark.parametrize("prefix", ["", "user:", "app:"])
+async def test_an_event_that_is_known_is_not_asked_again_what_becomes_of_it(storage, prefix: str) -> None:
+    """Sent again after others changed the key, it is refused by no policy."""
+    service = ScopedSessionService(storage, policies={f"{prefix}once": "error", f"{prefix}n": "sum"})
+    await service.create_session(KEY)
+    event = {"role": "user", "id": "e1", "state_delta": {f"{prefix}once": 1, f"{prefix}n": 1}}
+    assert await service.append_event(KEY, event) == 1
+    await ScopedSessionService(storage).update_session_state(KEY, {f"{prefix}once": 2, f"{prefix}n": "text"})
+    assert await service.append_event(KEY, event) == 1
+    assert await state_of(service) == {f"{prefix}once": 2, f"{prefix}n": "text"}
+
+
 def test_unknown_policies_are_refused() -> None:
     for wrong in ({"n": "adds"}, {"n": 5}):
         with pytest.raises(StorageValidationError):

@@ -1,0 +1,163 @@
+"""Writing scoped sessions: beginning them, adding an event with what it changes, changing their states."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from session_adapter.documents import Split, record_of
+from session_adapter.entries import history_of
+from session_adapter.errors import SessionAlreadyExistsError
+from session_adapter.events import Events
+from session_adapter.formats import CANONICAL
+from session_adapter.identity import SESSION, SessionKey, no_session, record_id
+from session_adapter.levels import Deltas, State
+from session_adapter.one_step import Done, Step, Steps
+from session_adapter.reading import session_record
+from session_adapter.session_state import state_updates
+from session_adapter.states import Policies, States, expiry, has_policy, place_of_app, place_of_user, values_of
+from session_adapter.timestamps import Zone
+from unified_storage.errors import StorageConflictError
+from unified_storage.interface import IUnifiedStorage, Record
+
+
+class ScopedWriting:
+    """What changes scoped sessions on a storage, or inside one transaction of it.
+
+    Args:
+        limit: entries of a history that stay.
+        ttl: how long a session lives after it was written last.
+    """
+
+    def __init__(
+        self,
+        storage: IUnifiedStorage,
+        states: States,
+        policies: Policies,
+        *,
+        limit: int | None,
+        ttl: timedelta | None,
+        zone: Zone,
+    ) -> None:
+        self._storage = storage
+        self._states = states
+        self._policies = policies
+        self._steps = Steps(storage, states)
+        self._limit = limit
+        self._ttl = ttl
+        self._zone = zone
+
+    async def begin(self, key: SessionKey, deltas: Deltas) -> None:
+        """Save a new session; where there is one, nothing changes and ``SessionAlreadyExistsError`` is raised."""
+        record = _new_record(key, values_of(deltas.session))
+
+        async def begun(tx: IUnifiedStorage) -> Done[None]:
+            await _save_new(tx, key, record | expiry(tx, self._ttl))
+            await self._change_user(tx, key, deltas)
+            return Done(None)
+
+        if deltas.user or deltas.app:
+            await self._together(begun, key, deltas)
+        else:
+            await _save_new(self._storage, key, record | expiry(self._storage, self._ttl))
+
+    async def append(self, key: SessionKey, body: dict[str, Any], deltas: Deltas, expected_version: int | None) -> int:
+        """Add an event and apply *deltas* in one step, or neither where the history has its ``id``; its number."""
+        stored_id = record_id(key)
+
+        async def appended(storage: IUnifiedStorage) -> int:
+            return await Events(storage, self._zone).append(
+                key, body, on_duplicate="skip", keep_last=self._limit, expected_version=expected_version
+            )
+
+        async def step(tx: IUnifiedStorage) -> Done[int]:
+            # Read before it is written, so that a transaction has to read it once.
+            record = await _required(tx, key) if deltas.session else None
+            last = await _last_number(tx, stored_id) if body.get("id") else None
+            number = await appended(tx)
+            if last is not None and number <= last:
+                return Done(number, applies=False)
+            if changes := self._changes(tx, record, deltas):
+                await tx.update(stored_id, changes, type=SESSION)
+            await self._change_user(tx, key, deltas)
+            return Done(number)
+
+        if self._ttl is None and not (deltas.session or deltas.user or deltas.app):
+            return await appended(self._storage)
+        number: int = await self._together(step, key, deltas)
+        return number
+
+    async def change(self, key: SessionKey, deltas: Deltas) -> None:
+        """Apply *deltas* in one step."""
+
+        async def changed(storage: IUnifiedStorage) -> None:
+            record = await _required(storage, key) if deltas.session else None
+            if not await storage.update(record_id(key), self._changes(storage, record, deltas), type=SESSION):
+                raise no_session(key)
+
+        async def step(tx: IUnifiedStorage) -> Done[None]:
+            await changed(tx)
+            await self._change_user(tx, key, deltas)
+            return Done(None)
+
+        touched = sum(map(bool, (deltas.session, deltas.user, deltas.app)))
+        if touched > 1 or has_policy(deltas.session, self._policies):
+            await self._together(step, key, deltas)
+        elif deltas.user or deltas.app:
+            await self._change_above(key, deltas)
+        else:
+            # An update of its own merges key by key as well, and shares its commit with others.
+            await changed(self._storage)
+
+    # parts of steps
+
+    async def _together(self, step: Step[Any], key: SessionKey, deltas: Deltas) -> Any:
+        """*step*, with what is for the app."""
+        if not deltas.app:
+            return await self._steps.done(step)
+        return await self._steps.done_with_app(step, place_of_app(key.app_name), deltas.app)
+
+    async def _change_user(self, tx: IUnifiedStorage, key: SessionKey, deltas: Deltas) -> None:
+        if deltas.user:
+            await self._states.inside(tx).change_in_step(place_of_user(key.user), deltas.user)
+
+    async def _change_above(self, key: SessionKey, deltas: Deltas) -> None:
+        """Change the one state above the session that *deltas* names; the session only has to be there."""
+        if not await self._storage.exists(record_id(key), type=SESSION):
+            raise no_session(key)
+        if deltas.user:
+            await self._states.change(place_of_user(key.user), deltas.user)
+        else:
+            await self._states.change(place_of_app(key.app_name), deltas.app)
+
+    def _changes(self, storage: IUnifiedStorage, record: Record | None, deltas: Deltas) -> dict[str, Any]:
+        """What becomes of the session's record (None where no key of it changes), and its new end."""
+        changes = expiry(storage, self._ttl)
+        return changes if record is None else changes | state_updates(record, deltas.session, self._policies)
+
+
+def _new_record(key: SessionKey, state: State) -> Record:
+    document = {"session_id": key.session_id, "app_name": key.app_name, "user_id": key.user_id, "state": state}
+    return record_of(key, Split(CANONICAL, document, None), {})
+
+
+async def _save_new(storage: IUnifiedStorage, key: SessionKey, record: Record) -> None:
+    try:
+        await storage.save(record, expected_version=0)
+    except StorageConflictError as error:
+        if error.retryable:
+            raise
+        message = f"there is a session {key.session_id!r} already"
+        raise SessionAlreadyExistsError(message, details={"session_id": key.session_id}) from error
+
+
+async def _required(storage: IUnifiedStorage, key: SessionKey) -> Record:
+    record = await session_record(storage, record_id(key))
+    if record is None:
+        raise no_session(key)
+    return record
+
+
+async def _last_number(tx: IUnifiedStorage, stored_id: str) -> int:
+    info = await tx.log_info(history_of(stored_id))
+    return 0 if info is None else int(info["last_seq"])

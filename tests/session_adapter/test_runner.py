@@ -169,6 +169,22 @@ async def open_runs(storage: IUnifiedStorage) -> dict[str, Any]:
     return noted
 
 
+async def test_a_limit_of_events_holds_in_runs_too() -> None:
+    """S1.18: what is left of a turn whose beginning is gone is told to no agent."""
+    agent = Scripted(calls("c1"), found("c1"), said("hi"))
+    async with ScopedSessionService(session_event_limit=3) as service:
+        runner = Runner("shop", agent, service)
+        await heard(runner, "one")
+        await heard(runner, "two")
+        events = runner.run("ann", "s1", "three")
+        await anext(events)
+        await events.aclose()
+        assert [context.history for context in agent.seen] == [[], [], []]
+        assert [context.messages[0].content for context in agent.seen] == ["one", "two", "three"]
+        assert [event["role"] for event in await stored(service)] == ["assistant", "tool", "assistant"]
+        assert await open_runs(service.storage) == {}
+
+
 # state
 
 

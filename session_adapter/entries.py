@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from session_adapter.formats import CANONICAL, Event, Format, entry_body, entry_event, entry_form
+from session_adapter.formats import CANONICAL, Event, Format, entry_body, entry_events, entry_form
 from session_adapter.formats.places import is_mapping
 from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.logs import log_id
@@ -77,12 +77,11 @@ def _is_shown(message: object) -> bool:
 
 
 def events_of(body: Any) -> list[Event]:
-    """The events that the entry *body* shows: one, those of a run, or none where it cannot be read as any."""
+    """The events that the entry *body* shows: one as a rule, those of a run, none where it cannot be read as any."""
     if is_run(body):
         run = {"run_id": body.get("run_id")}
         return [run | dict(messages[at]) for messages, at in shown_messages(body)]
-    event = entry_event(body)
-    return [] if event is None else [event]
+    return entry_events(body)
 
 
 def flat_events(entry: Mapping[str, Any], zone: Zone) -> list[Event]:
@@ -94,7 +93,8 @@ def flat_events(entry: Mapping[str, Any], zone: Zone) -> list[Event]:
     if type(body) is dict and "role" in body:  # an event in our own form, as nearly all are
         return [_flat(body, entry, 0, entry["key"], zone)]
     own_key = None if is_run(body) else entry["key"]
-    return [_flat(event, entry, index, own_key, zone) for index, event in enumerate(events_of(body))]
+    # of several events the key names the first
+    return [_flat(event, entry, index, None if index else own_key, zone) for index, event in enumerate(events_of(body))]
 
 
 def _flat(event: Mapping[str, Any], entry: Mapping[str, Any], index: int, key: str | None, zone: Zone) -> Event:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from session_adapter.formats import BARE, CANONICAL, G0, G1, G2, G3, SessionBundle, detect, entry_event
+from session_adapter.formats import BARE, CANONICAL, G0, G1, G2, G3, SessionBundle, detect, entry_events
 from unified_storage.errors import StorageValidationError
 
 Document = dict[str, Any]
@@ -132,11 +132,10 @@ def canonical_as_session_data(
     shown = {**bundle.session, **times}
     rest = {key: value for key, value in document.items() if key != "session_id" and key not in shown}
     raw = {**_BLOCKS, **rest}
-    return G0.write(SessionBundle(shown, [_element(body) for body in bodies], raw))
+    return G0.write(SessionBundle(shown, [element for body in bodies for element in _elements(body)], raw))
 
 
-def _element(body: Any) -> Any:
+def _elements(body: Any) -> list[Any]:
     if isinstance(body, Mapping) and body.get("format") in (G0.name, G1.name, G2.name):
-        return body["value"]
-    event = entry_event(body)
-    return body if event is None else G0.from_event(event)
+        return [body["value"]]
+    return [G0.from_event(event) for event in entry_events(body)] or [body]

@@ -30,6 +30,7 @@ __all__ = [
     "detect",
     "entry_body",
     "entry_event",
+    "entry_events",
     "entry_form",
 ]
 
@@ -87,6 +88,12 @@ def entry_event(body: Any) -> Event | None:
     """
     format, value = entry_form(body)
     return None if format is None else format.to_event(value)
+
+
+def entry_events(body: Any) -> list[Event]:
+    """All events that the log entry *body* shows: one as a rule, none where :func:`entry_event` gives None."""
+    format, value = entry_form(body)
+    return [] if format is None else format.events(value)
 
 
 def _is_wrapped(body: Any) -> bool:

@@ -70,6 +70,8 @@ class Format:
         name: what records and wrapped entries call it.
         to_event: an entry's value -> the flat event fields it has (``id role content tool_calls tool_call_id name
             timestamp`` ..., each as found); None for a value that cannot be read as an event.
+        to_events: for a form in which one value may show several events: all of them, in order. The first is what
+            ``to_event`` gives.
         from_event: an event -> an entry's value in this form; what the form has no place for is carried along.
         history_path: where a document keeps its message list; None for a form without one.
         own_places: where this format keeps what does not stand in its usual place, by field of the neutral model.
@@ -83,6 +85,14 @@ class Format:
     history_path: Path | None = None
     own_places: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     recognises: Callable[[Document], bool] | None = None
+    to_events: Callable[[Any], list[Event]] | None = None
+
+    def events(self, value: Any) -> list[Event]:
+        """The events that *value*, one entry in this form, shows; none where it cannot be read as any."""
+        if self.to_events is not None:
+            return self.to_events(value)
+        event = self.to_event(value)
+        return [] if event is None else [event]
 
     def places(self, name: str) -> tuple[Path, ...]:
         """Where documents keep the field *name*: the first of these paths that is there, else the first of all."""

@@ -14,6 +14,7 @@ from session_adapter.models import Event, Run, SessionData, SessionMetadata, Ses
 from session_adapter.repository import SessionRepository
 from session_adapter.runner import Agent, RunContext, Runner
 from session_adapter.scoped import ScopedSessionService
+from session_adapter.scoped_reading import SessionPage
 from session_adapter.service import ISessionService, SessionService
 from session_adapter.session import Session, new_session
 from session_adapter.sessions import BatchDeleteResult, SessionStorageAdapter
@@ -38,6 +39,7 @@ __all__ = [
     "SessionMetadata",
     "SessionMetrics",
     "SessionNotFoundError",
+    "SessionPage",
     "SessionRepository",
     "SessionService",
     "SessionStorageAdapter",

@@ -74,13 +74,26 @@ class IntoPeer:
                 return Decision(IGNORED, "no_place")
             if self._is_seen(key):
                 return Decision(QUARANTINED, ID_COLLISION)
-            wanted[place] = unpacked(parcel, key, self._store.format)
+            found = unpacked(parcel, key, self._store.format)
+            if (decision := self._refusal(found)) is not None:
+                return decision
+            wanted[place] = found
         except StorageConfigurationError:
             raise
         except StorageError as error:
             refused = refusal_of(error)
             return Decision(QUARANTINED, refused.reason, refused.detail)
         return Decision(COPIED)
+
+    def _refusal(self, found: Found) -> Decision | None:
+        """Why nothing stands there for it; None where something does."""
+        if not isinstance(found, PeerSession):
+            return None
+        format = self._store.format
+        if "empty_sessions" in format.loses and not format.history(found.document):
+            return Decision(IGNORED, "no_messages")
+        reason = format.refusal(found.document)
+        return None if reason is None else Decision(QUARANTINED, reason)
 
     def _key(self, parcel: Parcel) -> Key | None:
         """Under what the record stands there; None where such stores have no place for its kind."""

@@ -33,6 +33,8 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "further_logs": "tracks and branches beside the history",
         "further_fields": "fields that only its own writer knows",
         "bytes": "which values are bytes",
+        "values": "which values of a state are no bytes",
+        "empty_sessions": "sessions without messages",
     }
 )
 """What a format may have no place for, by the word that formats and reports use."""
@@ -50,6 +52,18 @@ def _nothing(fields: Fields) -> dict[str, Any]:
 
 def _as_it_is(moment: datetime) -> Any:
     return moment
+
+
+def _unchanged(name: str, value: Any) -> Any:
+    return value
+
+
+def _in_their_order(elements: list[Any]) -> list[Any]:
+    return elements
+
+
+def _fits(document: Fields) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,6 +85,11 @@ class PeerFormat(Format):
         entry_key: what names an entry, one of each in a session; None where nothing does.
         of_run: for a form whose entries are whole runs: the events of a run (oldest first) and its id -> an entry.
         written_time: how a moment stands in its documents.
+        written: how any other field that has changed stands there, by its name in the neutral model.
+        is_timed: each entry needs a time: an event without one is given that at which it was stored.
+        arranged: the entries of a document with new ones among them, so that its own reader keeps their order.
+        row_lists: the lists of a document that may be too long for one entry of the raw log: each row is one there.
+        refusal: why such a document cannot be written, a stable word; None where it can.
     """
 
     family: str
@@ -82,6 +101,11 @@ class PeerFormat(Format):
     entry_key: Callable[[Any], str | None] = _no_key
     of_run: Callable[[str | None, Sequence[Event]], dict[str, Any]] | None = None
     written_time: Callable[[datetime], Any] = _as_it_is
+    written: Callable[[str, Any], Any] = _unchanged
+    is_timed: bool = False
+    arranged: Callable[[list[Any]], list[Any]] = _in_their_order
+    row_lists: tuple[str, ...] = ()
+    refusal: Callable[[Fields], str | None] = _fits
 
     def __post_init__(self) -> None:
         if unknown := set(self.loses) - LOSSES.keys():

@@ -71,6 +71,7 @@ class PeerSession:
         further_logs: beside its history, by name without the session (``track:a``, ``branch:b``): entries as
             ``append`` takes them, oldest first.
         expires_at: aware; None where it does not expire.
+        modified: when its file was written; stands for times that nothing tells.
         warnings: for the report.
         size: about how many bytes it takes.
     """
@@ -79,6 +80,7 @@ class PeerSession:
     document: dict[str, Any]
     further_logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     expires_at: datetime | None = None
+    modified: datetime | None = None
     warnings: tuple[str, ...] = ()
     label: str | None = None
     size: int = 0

@@ -46,7 +46,10 @@ def _had(parcel: Parcel) -> Iterator[str]:
         yield "expires_at"
     if any(_is_further(log) for log in parcel.logs):
         yield "further_logs"
-    yield from _of_events(entries_of({"entries": history_in(record, parcel.logs)}))
+    history = history_in(record, parcel.logs)
+    if not history:
+        yield "empty_sessions"
+    yield from _of_events(entries_of({"entries": history}))
 
 
 def _of_the_document(record: Mapping[str, Any]) -> Iterator[str]:

@@ -21,8 +21,9 @@ from session_adapter.formats.format import TIMES
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
 from session_adapter.metadata import own_fields
-from session_adapter.timestamps import Zone, read_time
+from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.logs import log_id, parse_log_id
+from unified_storage.values import equal
 
 RAW = "raw"
 _NOT_IN_THE_DOCUMENT = frozenset({"id", "created_at", "updated_at"})
@@ -54,7 +55,8 @@ class Packing:
 
     def _session(self, found: PeerSession) -> tuple[Record, list[Log]]:
         bundle = self.format.read(found.document, id=session_id_of(found.key), source_timezone=self.zone)
-        times, unknown = self._times(bundle.session.get("created_at"), bundle.session.get("updated_at"))
+        told = (bundle.session.get("created_at"), bundle.session.get("updated_at"))
+        times, unknown = self._times(*told, found.modified)
         fields = {name: value for name, value in bundle.session.items() if name not in _NOT_IN_THE_DOCUMENT}
         document = CANONICAL.write(SessionBundle(fields, [], {"session_id": session_id_of(found.key)}))
         own = {"time_unknown": unknown} if unknown else {}
@@ -62,7 +64,7 @@ class Packing:
         record |= {"thread_id": None, "version": 1, "expires_at": found.expires_at} | times
         stored = record["id"]
         history = self._log(history_of(stored), [self._entry(value) for value in bundle.entries], times["updated_at"])
-        raw = self._log(log_id(RAW, stored), [{"body": self._raw_body(bundle.raw)}], times["updated_at"])
+        raw = self._log(log_id(RAW, stored), self._raw_entries(bundle.raw), times["updated_at"])
         further = [
             self._log(log_id(name, stored), entries, times["updated_at"])
             for name, entries in sorted(found.further_logs.items())
@@ -80,6 +82,13 @@ class Packing:
 
     def _raw_body(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         return {"format": self.format.name, "format_version": self.version, "value": dict(raw)}
+
+    def _raw_entries(self, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The raw document, and behind it the rows of its long lists."""
+        lists = {name: raw[name] for name in self.format.row_lists if name in raw}
+        first = self._raw_body({**raw, **{name: [] for name in lists}})
+        rows = ({"list": name, "value": row} for name, listed in lists.items() for row in listed)
+        return [{"body": body} for body in (first, *rows)]
 
     @staticmethod
     def _log(id: str, entries: Sequence[Mapping[str, Any]], now: datetime) -> Log:
@@ -112,12 +121,14 @@ class Packing:
             self._log(log_id(RAW, stored, kind), [{"body": self._raw_body(found.raw)}], times["updated_at"])
         ]
 
-    def _times(self, created: datetime | None, updated: datetime | None) -> tuple[dict[str, datetime], list[str]]:
+    def _times(
+        self, created: datetime | None, updated: datetime | None, modified: datetime | None = None
+    ) -> tuple[dict[str, datetime], list[str]]:
         """Both times, an unknown one from the other of the two, and which were unknown."""
         unknown = [name for name, moment in (("created_at", created), ("updated_at", updated)) if moment is None]
         return {
-            "created_at": created or updated or self.started,
-            "updated_at": updated or created or self.started,
+            "created_at": created or updated or modified or self.started,
+            "updated_at": updated or created or modified or self.started,
         }, unknown
 
 
@@ -140,7 +151,7 @@ def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerForm
     if not isinstance(key, str | SessionKey):
         return PeerState(
             key,
-            dict(record["data"].get("state") or {}),
+            format.written("state", dict(record["data"].get("state") or {})),
             raw,
             record["created_at"],
             record["updated_at"],
@@ -177,16 +188,25 @@ def _placeable(
                 del placed[name]  # nobody knows it: it stands for the other
             else:
                 placed[name] = format.written_time(placed[name])
-    return placed
+    return {name: value if name in TIMES else _written(name, value, shown, format) for name, value in placed.items()}
+
+
+def _written(name: str, value: Any, shown: Mapping[str, Any], format: PeerFormat) -> Any:
+    return value if name in shown and equal(value, shown[name]) else format.written(name, value)
 
 
 def _raw_of(parcel: Parcel, format: PeerFormat) -> dict[str, Any] | None:
     """What was kept beside the session when it came from a store in *format*; None where it came from elsewhere."""
+    found: dict[str, Any] | None = None
     for entry in _entries(parcel, log_id(RAW, parcel.record["id"], parcel.record["type"])):
         body = entry["body"]
-        if isinstance(body, Mapping) and body.get("format") == format.name:
-            return dict(body["value"])
-    return None
+        if not isinstance(body, Mapping):
+            continue
+        if body.get("format") == format.name:
+            found = {name: [] if name in format.row_lists else value for name, value in body["value"].items()}
+        elif found is not None and body.get("list") in format.row_lists:
+            found[body["list"]].append(body["value"])
+    return found
 
 
 def _entries(parcel: Parcel, id: str) -> list[dict[str, Any]]:
@@ -208,8 +228,14 @@ def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat) -> list[
             elements += [*_built(loose, format), value]
             loose = []
         else:
-            loose += events_of(entry["body"])
-    return elements + _built(loose, format)
+            loose += [_timed(event, entry, format) for event in events_of(entry["body"])]
+    return format.arranged(elements + _built(loose, format))
+
+
+def _timed(event: dict[str, Any], entry: Mapping[str, Any], format: PeerFormat) -> dict[str, Any]:
+    if not format.is_timed or event.get("timestamp") is not None:
+        return event
+    return event | {"timestamp": render(entry["created_at"])}
 
 
 def _built(events: Sequence[dict[str, Any]], format: PeerFormat) -> list[Any]:

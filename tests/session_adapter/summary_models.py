@@ -18,15 +18,16 @@ class Told:
 
 
 class Meanwhile(Told):
-    """Lets something happen before it answers."""
+    """Lets something happen before it, or the model it stands before, answers."""
 
-    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, happens: Callable[[], Awaitable[object]], model: Told | None = None) -> None:
         super().__init__()
         self._happens = happens
+        self._model = model
 
     async def summarise(self, text: str) -> str:
         await self._happens()
-        return await super().summarise(text)
+        return await (super().summarise(text) if self._model is None else self._model.summarise(text))
 
 
 class Failing:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +20,23 @@ from session_adapter import (
     SessionStorageAdapter,
     SessionSummary,
     Summaries,
+    telling,
 )
 from session_adapter.coverage import WATCHED
 from session_adapter.identity import SessionId, record_id
 from session_adapter.summary_document import summary_body
 from session_adapter.telling import MAX_TEXT
+from session_adapter.usage import tokens_used
 from tests.places import EMBEDDED, SERVERS, engines, place_on
 from tests.session_adapter.delegates import Spy
 from tests.session_adapter.documents import sample
 from tests.session_adapter.summary_models import Failing, Meanwhile, Told
-from unified_storage import IUnifiedStorage, StorageClosedError, StorageValidationError
+from unified_storage import IUnifiedStorage, StorageClosedError, StorageValidationError, open_storage
 
 HELLO = {"role": "user", "content": "Hello"}
 GOOD_DAY = {"role": "assistant", "content": "Good day"}
 SAID = "Said since then:\n"
+USED = {"total_tokens": 2}
 KEY = SessionKey("shop", "ann", "s1")
 
 
@@ -534,3 +541,68 @@ async def test_record_and_metadata_are_those_of_the_session(
     assert after is not None
     assert after["metadata"] == before["metadata"]
     assert (after["created_at"], after["version"]) == (before["created_at"], before["version"] + 1)
+
+
+# everything at random
+
+
+class Flaky(Told):
+    """Answers now and then."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+
+    async def summarise(self, text: str) -> str:
+        if self._chance.random() < 0.3:
+            raise RuntimeError("out of order")
+        return await super().summarise(text)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_every_message_is_told_once_whatever_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages alone and in runs, runs that grow, models that fail at any step, writers in between."""
+    monkeypatch.setattr(telling, "MAX_TEXT", 60)
+    chance = random.Random(seed)
+    async with open_storage("memory://") as storage:
+        sessions, summaries, model = SessionStorageAdapter(storage), Summaries(storage), Flaky(chance)
+        await sessions.save_session("s1", {"session_id": "s1"})
+        runs: list[dict[str, Any]] = []
+        names = (f"<{at}>" for at in count())
+
+        def message() -> dict[str, Any]:
+            return {"role": chance.choice(["user", "assistant"]), "content": next(names)}
+
+        async def write() -> None:
+            kind = chance.randrange(4)
+            if kind == 0:
+                await sessions.events.append("s1", message())
+            elif kind == 1:
+                await sessions.events.append(
+                    "s1", message() | {"run_id": f"loose {chance.randrange(3)}", "usage": USED}
+                )
+            elif kind == 2 or not runs:
+                messages = [message() for _ in range(chance.randrange(1, 4))]
+                runs.append({"run_id": f"run {len(runs)}", "messages": messages, "metrics": {"total_tokens": 7}})
+                await sessions.runs.append("s1", runs[-1])
+            else:
+                grown = chance.choice(runs)
+                grown["messages"].append(message())
+                grown["metrics"]["total_tokens"] += 3
+                await sessions.runs.append("s1", grown)
+
+        for _ in range(28):  # fewer than are watched
+            await write()
+            if chance.random() < 0.4:
+                await summaries.update("s1", model)
+            if chance.random() < 0.2:
+                await summaries.update("s1", Meanwhile(write, model))
+        last = Told()
+        summary = await summaries.update("s1", last)
+        said = [event["content"] for event in await sessions.events.read("s1")]
+        told = Counter(re.findall(r"<\d+>", "\n".join(model.texts + last.texts)))
+        assert told == Counter(said)
+        assert summary is not None
+        every = await sessions.runs.read("s1")
+        assert (summary.run_count, summary.total_tokens) == (len(every), tokens_used(every))
+        assert (await summaries.window("s1")).summary == summary.content

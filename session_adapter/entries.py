@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from session_adapter.formats import CANONICAL, Event, Format, entry_body, entry_events, entry_form
 from session_adapter.formats.places import is_mapping
+from session_adapter.formats.runs import Place, Run, shown_messages
 from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.logs import log_id
 
@@ -31,9 +32,6 @@ FLAT = (
 _BLANK: Mapping[str, Any] = dict.fromkeys(FLAT)
 _HISTORY_OF = log_id(HISTORY, "")
 
-Place = tuple[list[Any], int]
-"""A message inside a run: the list that holds it, and where."""
-
 
 def history_of(record_id: str) -> str:
     """The id of the log that holds the history of a session's record."""
@@ -44,33 +42,36 @@ def history_of(record_id: str) -> str:
 
 
 def is_run(body: Any) -> bool:
-    """Whether the entry *body* is a whole run in our own form: no role as an event has, but messages or a run's id."""
-    if not is_mapping(body) or "role" in body:
-        return False
-    return isinstance(body.get("messages"), list) or "run_id" in body
+    """Whether the entry *body* is a whole run, in our own form or its writer's."""
+    return run_in(body) is not None
 
 
-def shown_messages(run: Mapping[str, Any]) -> Iterator[Place]:
-    """Where the messages stand that *run* shows, oldest first.
+def run_in(body: Any) -> Run | None:
+    """The whole run that the entry *body* is, as its writer had it; None for one that is none.
 
-    A run inside another one (``parent_run_id``) shows none; the runs of a workflow's steps show theirs in it. System
-    messages and those taken over from an earlier run (``from_history``) are not shown.
+    In our own form that is an object without a role, as an event has one, but with messages or a run's id.
     """
-    if run.get("parent_run_id") is None:
-        yield from _messages_of(run)
+    if not is_mapping(body) or "role" in body:
+        return None
+    format, value = entry_form(body)
+    if format is None or not is_mapping(value):
+        return None
+    if format.run_form is not None:
+        return value
+    return value if format is CANONICAL and (isinstance(value.get("messages"), list) or "run_id" in value) else None
 
 
-def _messages_of(run: Mapping[str, Any]) -> Iterator[Place]:
-    messages, steps = run.get("messages"), run.get("step_executor_runs")
-    if isinstance(messages, list):
-        yield from ((messages, at) for at, message in enumerate(messages) if _is_shown(message))
-    for step in steps if isinstance(steps, list) else ():
-        if isinstance(step, Mapping):
-            yield from _messages_of(step)
+def places_in(body: Any) -> list[Place]:
+    """Where in the entry *body*, a whole run, the messages stand that it shows, oldest first."""
+    format, run = entry_form(body)
+    form = None if format is None else format.run_form
+    return [*(shown_messages if form is None else form.places)(run)]
 
 
-def _is_shown(message: object) -> bool:
-    return isinstance(message, Mapping) and message.get("role") != "system" and not message.get("from_history")
+def _run_id_in(body: Any) -> str | None:
+    format, run = entry_form(body)
+    found = run.get("run_id") if format is None or format.run_form is None else format.run_form.id(run)
+    return found if isinstance(found, str) and found else None
 
 
 # events
@@ -78,10 +79,13 @@ def _is_shown(message: object) -> bool:
 
 def events_of(body: Any) -> list[Event]:
     """The events that the entry *body* shows: one as a rule, those of a run, none where it cannot be read as any."""
-    if is_run(body):
-        run = {"run_id": body.get("run_id")}
-        return [run | dict(messages[at]) for messages, at in shown_messages(body)]
-    return entry_events(body)
+    run = run_in(body)
+    if run is None:
+        return entry_events(body)
+    to_event = (entry_form(body)[0] or CANONICAL).to_event
+    told = {"run_id": _run_id_in(body) or run.get("run_id")}
+    messages = (to_event(messages[at]) for messages, at in places_in(body))
+    return [told | message for message in messages if message is not None]
 
 
 def flat_events(entry: Mapping[str, Any], zone: Zone) -> list[Event]:
@@ -117,7 +121,7 @@ def _shown_time(told: object, entry: Mapping[str, Any], zone: Zone) -> str | Non
 def run_id_of(entry: Mapping[str, Any]) -> str | None:
     """The run that a log's *entry* is, or that its message belongs to."""
     if is_run(entry["body"]):
-        run_id = entry["body"].get("run_id") or entry["key"]
+        run_id = _run_id_in(entry["body"]) or entry["key"]
     else:
         run_id = next((event.get("run_id") for event in events_of(entry["body"])), None)
     return run_id if isinstance(run_id, str) else None

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import event_entry, flat_events, history_of, is_run, run_id_of, shown_messages
+from session_adapter.entries import event_entry, flat_events, history_of, is_run, places_in, run_id_of
 from session_adapter.errors import storage_failures
 from session_adapter.formats import Event
 from session_adapter.history import brought, edited, mark, replaced_in_place
@@ -305,7 +305,7 @@ def _without_last_message(entry: Entry) -> Entries:
     if not is_run(entry["body"]):
         return []
     shorter = deepcopy(entry)
-    places = [*shown_messages(shorter["body"])]
+    places = places_in(shorter["body"])
     messages, at = places[-1]
     del messages[at]
     return [shorter] if len(places) > 1 else []

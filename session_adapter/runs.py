@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import events_of, history_of, is_run, run_id_of
+from session_adapter.entries import events_of, history_of, is_run, run_id_of, run_in
 from session_adapter.errors import storage_failures
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.history import edited, mark, replaced_in_place
@@ -32,8 +32,8 @@ class Runs:
     async def read(self, session: SessionId) -> list[Run]:
         """The runs of *session* in the order of their first entries; empty when there is no such session.
 
-        A run that stands whole is handed out as it was added, with messages behind its own that were added under its
-        ``run_id`` alone and do not stand in it. One that never came whole is ``{"run_id", "messages"}``. A message
+        A run that stands whole is handed out as its writer had it, with messages behind its own that were added under
+        its ``run_id`` alone and do not stand in it. One that never came whole is ``{"run_id", "messages"}``. A message
         without a ``run_id`` belongs to no run.
         """
         with storage_failures("read the runs of a session"):
@@ -150,8 +150,8 @@ def gathered(entries: Entries) -> list[Run]:
     loose: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         run_id = run_id_of(entry)
-        if is_run(entry["body"]):
-            runs[entry["seq"] if run_id is None else run_id] = dict(entry["body"])
+        if (run := run_in(entry["body"])) is not None:
+            runs[entry["seq"] if run_id is None else run_id] = dict(run)
         elif run_id is not None:
             runs.setdefault(run_id, {"run_id": run_id, "messages": []})
             loose.setdefault(run_id, []).extend(events_of(entry["body"]))

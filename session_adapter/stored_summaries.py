@@ -9,7 +9,7 @@ from typing import Any
 from session_adapter.answering import SummaryModel
 from session_adapter.coverage import Coverage, Piece
 from session_adapter.documents import format_of
-from session_adapter.entries import flat_events, history_of, is_run, run_id_of
+from session_adapter.entries import events_of, flat_events, history_of, run_id_of, run_in
 from session_adapter.errors import storage_failures
 from session_adapter.events import Events
 from session_adapter.formats import Event
@@ -147,8 +147,8 @@ class Summaries:
 
     def _piece(self, entry: Entry) -> Piece:
         body, run_id, seq = entry["body"], run_id_of(entry), entry["seq"]
-        if is_run(body):
-            return Piece(seq, run_messages(body), run_id, is_run=True, tokens=tokens_of(body))
+        if (run := run_in(body)) is not None:
+            return Piece(seq, events_of(body) or run_messages(run), run_id, is_run=True, tokens=tokens_of(run))
         events = flat_events(entry, self._zone)
         used = 0 if run_id is None else tokens_of({"messages": events})
         return Piece(seq, events, run_id, tokens=used)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from session_adapter.entries import shown_messages
 from session_adapter.formats.places import Document, is_mapping
+from session_adapter.formats.runs import shown_messages
 
 _TEXTS = ("text", "content", "input_content", "input_text", "output_text", "thinking")
 _ASKED = ("input", "message", "prompt")
@@ -16,9 +16,12 @@ _LEFT_OUT = " … ({} characters left out) … "
 
 
 def run_messages(run: Document) -> list[Document]:
-    """The messages that *run* shows, oldest first; for one that keeps none, what was asked and what was answered."""
+    """The messages that *run* shows, oldest first; for one that keeps none, what was asked and what was answered.
+
+    A run inside another one (``parent_run_id``) shows none: what came of it stands in that one.
+    """
     messages: list[Document] = [messages[at] for messages, at in shown_messages(run)]
-    if messages:
+    if messages or run.get("parent_run_id") is not None:
         return messages
     asked = next((run[name] for name in _ASKED if run.get(name)), None)
     answered = next((run[name] for name in _ANSWERED if run.get(name)), None)

@@ -19,6 +19,7 @@ from session_adapter.formats.places import (
     value_at,
     with_value,
 )
+from session_adapter.formats.runs import RunForm
 from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.errors import StorageValidationError
 from unified_storage.values import equal
@@ -77,6 +78,7 @@ class Format:
         own_places: where this format keeps what does not stand in its usual place, by field of the neutral model.
         recognises: whether a document has this form, asked in the order of the list of formats; None for forms of
             entries alone.
+        run_form: for a form whose entries are whole runs: what it knows of them.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Format:
     own_places: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     recognises: Callable[[Document], bool] | None = None
     to_events: Callable[[Any], list[Event]] | None = None
+    run_form: RunForm | None = None
 
     def events(self, value: Any) -> list[Event]:
         """The events that *value*, one entry in this form, shows; none where it cannot be read as any."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from session_adapter.formats.format import Event, Format
+from session_adapter.formats.format import Document, Format
+from session_adapter.formats.places import ABSENT, first_present
+from session_adapter.timestamps import Zone
 
 LOSSES: Mapping[str, str] = MappingProxyType(
     {
@@ -66,6 +68,10 @@ def _fits(document: Fields) -> str | None:
     return None
 
 
+def _all_of(document: dict[str, Any]) -> dict[str, Any]:
+    return document
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PeerFormat(Format):
     """The form in which another framework keeps a session.
@@ -83,8 +89,9 @@ class PeerFormat(Format):
         blank: the document of a new session, without events, for the fields of the neutral model that it has
             (``id`` always, ``created_at`` and ``updated_at`` as aware datetimes in UTC).
         entry_key: what names an entry, one of each in a session; None where nothing does.
-        of_run: for a form whose entries are whole runs: the events of a run (oldest first) and its id -> an entry.
         written_time: how a moment stands in its documents.
+        further: keys of the canonical form beside the neutral model that it has a place for, each in ``own_places``.
+        compared: what of a document has to be the same where it was written; the rest is how an engine spells it.
         written: how any other field that has changed stands there, by its name in the neutral model.
         is_timed: each entry needs a time: an event without one is given that at which it was stored.
         arranged: the entries of a document with new ones among them, so that its own reader keeps their order.
@@ -99,8 +106,9 @@ class PeerFormat(Format):
     loses: tuple[str, ...] = ()
     blank: Callable[[Fields], dict[str, Any]] = _nothing
     entry_key: Callable[[Any], str | None] = _no_key
-    of_run: Callable[[str | None, Sequence[Event]], dict[str, Any]] | None = None
     written_time: Callable[[datetime], Any] = _as_it_is
+    further: tuple[str, ...] = ()
+    compared: Callable[[dict[str, Any]], dict[str, Any]] = _all_of
     written: Callable[[str, Any], Any] = _unchanged
     is_timed: bool = False
     arranged: Callable[[list[Any]], list[Any]] = _in_their_order
@@ -110,6 +118,12 @@ class PeerFormat(Format):
     def __post_init__(self) -> None:
         if unknown := set(self.loses) - LOSSES.keys():
             raise ValueError(f"{self.name}: no such losses: {', '.join(sorted(unknown))}")
+
+    def shown(self, document: Document, zone: Zone = None) -> dict[str, Any]:
+        """The fields that *document* has, those of the neutral model and the further ones; they share what is in it."""
+        found = {name: first_present(document, self.places(name)) for name in self.further}
+        present = {name: value for name, value in found.items() if value is not ABSENT and value is not None}
+        return super().shown(document, zone) | present
 
     @property
     def lossy(self) -> str:

@@ -28,18 +28,18 @@ _NOT_FURTHER = (HISTORY, "raw")
 
 def losses(parcel: Parcel, format: PeerFormat) -> list[str]:
     """The words of ``LOSSES`` for what *parcel* has and *format* has no place for, in the format's order."""
-    has = {*_had(parcel)}
+    has = {*_had(parcel, format)}
     return [word for word in format.loses if word in has]
 
 
-def _had(parcel: Parcel) -> Iterator[str]:
+def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
     if not parcel.is_session:
         yield parcel.record["type"]
         return
     record = parcel.record
     if isinstance(visible_id(record), SessionKey):
         yield from ("user", "app")
-    yield from _of_the_document(record)
+    yield from _of_the_document(record, format)
     unknown = own_fields(record).get("time_unknown", ())
     yield from (name for name in ("created_at", "updated_at") if name not in unknown)
     if record.get("expires_at") is not None:
@@ -52,7 +52,7 @@ def _had(parcel: Parcel) -> Iterator[str]:
     yield from _of_events(entries_of({"entries": history}))
 
 
-def _of_the_document(record: Mapping[str, Any]) -> Iterator[str]:
+def _of_the_document(record: Mapping[str, Any], format: PeerFormat) -> Iterator[str]:
     fields = format_of(record).read(stored_document(record)).session
     yield from (name for name in ("name", "metadata", "state", "summary") if fields.get(name))
     if any(fields.get(name) for name in _PARTICIPANTS):
@@ -61,7 +61,7 @@ def _of_the_document(record: Mapping[str, Any]) -> Iterator[str]:
         yield "user"
     if fields.get("app_name"):
         yield "app"
-    if record["data"].keys() - fields.keys() - {"session_id"}:
+    if record["data"].keys() - fields.keys() - {"session_id", *format.further}:
         yield "further_fields"
 
 

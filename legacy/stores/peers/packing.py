@@ -14,8 +14,10 @@ from typing import Any
 from legacy.stores.contents import whole_content
 from legacy.stores.parcels import Log, Parcel, Record
 from legacy.stores.peers.kinds import AppKey, Found, PeerSession, PeerState, record_key
+from legacy.stores.peers.whole_runs import runs_built
 from session_adapter.documents import Split, format_of, record_of, stored_document
-from session_adapter.entries import HISTORY, events_of, history_of, same_form
+from session_adapter.entries import HISTORY, events_of, history_of, run_id_of, same_form
+from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.formats import CANONICAL, SessionBundle, entry_body, entry_form
 from session_adapter.formats.format import TIMES
 from session_adapter.formats.peer import PeerFormat
@@ -59,11 +61,13 @@ class Packing:
         times, unknown = self._times(*told, found.modified)
         fields = {name: value for name, value in bundle.session.items() if name not in _NOT_IN_THE_DOCUMENT}
         document = CANONICAL.write(SessionBundle(fields, [], {"session_id": session_id_of(found.key)}))
-        own = {"time_unknown": unknown} if unknown else {}
+        entries = _keyed_once([self._entry(value) for value in bundle.entries])
+        own: dict[str, Any] = {"time_unknown": unknown} if unknown else {}
+        own |= self._marks(entries)
         record = record_of(found.key, Split(CANONICAL, document, None), own)
         record |= {"thread_id": None, "version": 1, "expires_at": found.expires_at} | times
         stored = record["id"]
-        history = self._log(history_of(stored), [self._entry(value) for value in bundle.entries], times["updated_at"])
+        history = self._log(history_of(stored), entries, times["updated_at"])
         raw = self._log(log_id(RAW, stored), self._raw_entries(bundle.raw), times["updated_at"])
         further = [
             self._log(log_id(name, stored), entries, times["updated_at"])
@@ -75,10 +79,21 @@ class Packing:
         return {"body": entry_body(self.format, value), "key": self.format.entry_key(value), **self._said(value)}
 
     def _said(self, value: Any) -> dict[str, Any]:
-        event = self.format.to_event(value)
-        told = None if event is None else event.get("timestamp")
+        told = self._begun(value)
         moment = None if told is None else read_time(told, self.zone).moment
         return {} if moment is None else {"created_at": moment}
+
+    def _begun(self, value: Any) -> Any:
+        if self.format.run_form is not None:
+            return self.format.run_form.begun(value) if isinstance(value, Mapping) else None
+        event = self.format.to_event(value)
+        return None if event is None else event.get("timestamp")
+
+    def _marks(self, entries: list[dict[str, Any]]) -> dict[str, bool]:
+        """What a history says of itself beside the session: whether it has runs, whole or message by message."""
+        if self.format.run_form is not None:
+            return {WHOLE_RUNS: True} if entries else {}
+        return {LOOSE_RUNS: True} if any(run_id_of(entry) is not None for entry in entries) else {}
 
     def _raw_body(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         return {"format": self.format.name, "format_version": self.version, "value": dict(raw)}
@@ -132,6 +147,16 @@ class Packing:
         }, unknown
 
 
+def _keyed_once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*entries*, of which only the first of a key keeps it: writers repeat what they call unique."""
+    known: set[Any] = set()
+    for entry in entries:
+        if entry["key"] in known:
+            entry["key"] = None
+        known.add(entry["key"])
+    return entries
+
+
 # the way back
 
 
@@ -159,21 +184,23 @@ def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerForm
             size=parcel.size,
         )
     shown: Mapping[str, Any] = {}
-    fields = _fields_of(record, key)
+    fields = _fields_of(record, key, format)
     if raw is None:
         raw = format.blank(fields)
     else:
         shown = format.read(raw).shown
-    entries = _elements(_entries(parcel, history_of(record["id"])), format)
+    entries = _elements(_entries(parcel, history_of(record["id"])), format, fields)
     document = format.write(SessionBundle(_placeable(fields, shown, record, format), entries, raw, shown))
     return PeerSession(key, document, _further(parcel), record["expires_at"], size=parcel.size)
 
 
-def _fields_of(record: Mapping[str, Any], key: SessionId) -> dict[str, Any]:
-    bundle = format_of(record).read(stored_document(record), id=session_id_of(key))
+def _fields_of(record: Mapping[str, Any], key: SessionId, format: PeerFormat) -> dict[str, Any]:
+    document = stored_document(record)
+    bundle = format_of(record).read(document, id=session_id_of(key))
     times = {name: record[name] for name in TIMES}
     owners = {"app_name": key.app_name, "user_id": key.user_id} if isinstance(key, SessionKey) else {}
-    return {**bundle.session, **owners, **times}
+    further = {name: document[name] for name in format.further if document.get(name) is not None}
+    return {**further, **bundle.session, **owners, **times}
 
 
 def _placeable(
@@ -218,40 +245,21 @@ def _further(parcel: Parcel) -> dict[str, list[dict[str, Any]]]:
     return {name: entries for name, entries in named if entries and name not in (HISTORY, RAW)}
 
 
-def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat) -> list[Any]:
-    """The entries as elements of a document in *format*."""
+def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat, fields: Mapping[str, Any]) -> list[Any]:
+    """The entries as elements of a document in *format*, new ones where other writers wrote them."""
+    if format.run_form is not None:
+        return format.arranged(runs_built(entries, format, format.run_form, fields))
     elements: list[Any] = []
-    loose: list[dict[str, Any]] = []
     for entry in entries:
         writer, value = entry_form(entry["body"])
         if writer is not None and same_form(writer, format):
-            elements += [*_built(loose, format), value]
-            loose = []
+            elements.append(value)
         else:
-            loose += [_timed(event, entry, format) for event in events_of(entry["body"])]
-    return format.arranged(elements + _built(loose, format))
+            elements += [format.from_event(_timed(event, entry, format)) for event in events_of(entry["body"])]
+    return format.arranged(elements)
 
 
 def _timed(event: dict[str, Any], entry: Mapping[str, Any], format: PeerFormat) -> dict[str, Any]:
     if not format.is_timed or event.get("timestamp") is not None:
         return event
     return event | {"timestamp": render(entry["created_at"])}
-
-
-def _built(events: Sequence[dict[str, Any]], format: PeerFormat) -> list[Any]:
-    """New elements for *events* that other writers wrote, one an event; in a form of runs one a run."""
-    if format.of_run is None:
-        return [format.from_event(event) for event in events]
-    return [format.of_run(run_id, run) for run_id, run in runs_of(events)]
-
-
-def runs_of(events: Sequence[Mapping[str, Any]]) -> list[tuple[str | None, list[dict[str, Any]]]]:
-    """*events* by the run they belong to, in order; those of none are taken turn by turn, from a user's event on."""
-    runs: list[tuple[str | None, list[dict[str, Any]]]] = []
-    for event in events:
-        run_id = event.get("run_id")
-        begins = not runs or runs[-1][0] != run_id or (run_id is None and event.get("role") == "user")
-        if begins:
-            runs.append((run_id if isinstance(run_id, str) else None, []))
-        runs[-1][1].append(dict(event))
-    return runs

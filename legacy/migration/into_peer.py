@@ -74,6 +74,7 @@ class IntoPeer:
                 return Decision(IGNORED, "no_place")
             if self._is_seen(key):
                 return Decision(QUARANTINED, ID_COLLISION)
+            self._store.unit(key)  # raises for one that has no place there
             found = unpacked(parcel, key, self._store.format)
             if (decision := self._refusal(found)) is not None:
                 return decision

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from legacy.engines import Engine, file_of, known_engines, lives_in_memory, storage_identity
 from legacy.stores.peers.kinds import Opening
+from legacy.stores.peers.langchain_files import is_folder_of_histories
 from legacy.stores.peers.registry import (
     file_url,
     identity_of,
@@ -218,6 +219,8 @@ def _without_password(path: Path) -> str:
 
 
 def _folder(path: Path) -> Place:
+    if is_folder_of_histories(path):
+        return _peer(f"langchain+file://{quote(str(path.absolute()))}")
     if any(name.suffix == ".json" for name in path.iterdir()):
         return _on_disk(LEGACY, path)
     told = f"write legacy+file://{path.absolute()} if session files belong there"

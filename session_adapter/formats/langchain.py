@@ -117,11 +117,11 @@ def _format(name: str, engines: tuple[str, ...], *, keeps: tuple[str, ...] = ())
         own_places={"id": (("session_id",),)},
         family="langchain",
         engines=engines,
-        loses=tuple(word for word in (*_LOSES, "expires_at") if word not in keeps),
+        loses=tuple(word for word in (*_LOSES, "expires_at", "empty_sessions") if word not in keeps),
         blank=_blank,
     )
 
 
 LANGCHAIN_SQL = _format("langchain-sql", ("sqlite", "postgresql", "mysql"))
 LANGCHAIN_REDIS = _format("langchain-redis", ("redis",), keeps=("expires_at",))
-LANGCHAIN_FILE = _format("langchain-file", ("file",))
+LANGCHAIN_FILE = _format("langchain-file", ("file",), keeps=("empty_sessions",))

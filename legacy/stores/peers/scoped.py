@@ -12,10 +12,9 @@ with the hash that it stands in, whatever its events do.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused, parse
@@ -35,21 +34,18 @@ from legacy.stores.peers.kinds import (
     record_key,
     shown_key,
 )
+from legacy.stores.peers.redis_keys import RedisKeys, moment, opened_keys, shown, text_or_bytes
 from legacy.stores.peers.scoped_keys import owner_of
 from legacy.stores.survey import in_batches, temporary_database
 from session_adapter.formats import SCOPED_REDIS, PeerFormat
 from session_adapter.identity import SessionKey, UserKey
-from unified_storage.backends.redis.client import RedisClient, opened_client
 from unified_storage.errors import StorageUnsupportedError
-from unified_storage.opening import parse_url, refuse_unknown
 
 FORMATS = (SCOPED_REDIS,)
 OPTIONS = frozenset({"prefix"})
 
-_KEYS_AT_A_TIME, _FIELDS_AT_A_TIME = 500, 50
 _TYPES = {"session": "hash", "events": "zset", "appdata": "hash", "userdata": "hash"}
 """The first word of a key -> what Redis calls its value."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA = """
     CREATE TABLE keys (kind TEXT, rest BLOB, type TEXT, PRIMARY KEY (kind, rest)) WITHOUT ROWID;
     CREATE TABLE sessions (
@@ -73,12 +69,8 @@ def told_by(tables: Tables) -> PeerFormat | None:
 
 
 async def open_store(opening: Opening) -> PeerStore:
-    url = parse_url(opening.url)
-    options: dict[str, Any] = dict(url.options)
-    client = opened_client(url, options)
-    refuse_unknown(options, url.scheme)
     prefix = opening.options.get("prefix", "")
-    return _Layout(client, f"{prefix}:".encode() if prefix else b"")
+    return _Layout(opened_keys(opening), f"{prefix}:".encode() if prefix else b"")
 
 
 class _Layout:
@@ -87,8 +79,8 @@ class _Layout:
     format: PeerFormat = SCOPED_REDIS
     version: str | None = None
 
-    def __init__(self, client: RedisClient, prefix: bytes) -> None:
-        self._client = client
+    def __init__(self, keys: RedisKeys, prefix: bytes) -> None:
+        self._keys = keys
         self._prefix = prefix
 
     # what there is
@@ -108,21 +100,13 @@ class _Layout:
 
     async def _note_keys(self, index: sqlite3.Connection, kind: str) -> None:
         begin = self._key(kind, b"")
-        pattern = re.sub(rb"([\\*?\[\]^-])", rb"\\\1", begin) + b"*"
-        cursor: Any = 0
-        while cursor != b"0":
-            [(cursor, names)] = await self._ask(("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_A_TIME))
-            types = await self._ask(*(("TYPE", name) for name in names))
-            rows = [(kind, name[len(begin) :], type.decode()) for name, type in zip(names, types, strict=True)]
-            # a key may be told twice, or be gone by now
-            index.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (row for row in rows if row[2] != "none"))
+        async for found in self._keys.scan(begin):
+            rows = [(kind, name[len(begin) :], type) for name, type in found]
+            index.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", rows)
 
     async def _note_sessions(self, index: sqlite3.Connection, rest: bytes) -> None:
-        cursor: Any = 0
-        while cursor != b"0":
-            scan = ("HSCAN", self._key("session", rest), cursor, "COUNT", _FIELDS_AT_A_TIME)
-            [(cursor, pairs)] = await self._ask(scan)
-            for id, text in zip(pairs[::2], pairs[1::2], strict=True):
+        async for found in self._keys.scan_hash(self._key("session", rest)):
+            for id, text in found:
                 row = (rest, id, *_owner(rest, text), rest + b":" + id)
                 index.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
 
@@ -146,13 +130,13 @@ class _Layout:
     def _session_unit(
         self, rest: bytes, id: bytes, app: str, user: str, reason: str | None, shares_events: bool
     ) -> Unit | Item:
-        label, name = self._label("session", rest), _text(id)
+        label, name = self._label("session", rest), text_or_bytes(id)
         if reason is None and shares_events:
             reason = "ambiguous_events"
         if reason is None and not isinstance(name, str):
             reason = "invalid_session_id"
         if reason is not None or not isinstance(name, str):
-            return Item(label, _shown(id), QUARANTINED, (reason or "",))
+            return Item(label, shown(id), QUARANTINED, (reason or "",))
         return Unit(SessionKey(app, user, name), _place(rest, id), label)
 
     def _states(self, index: sqlite3.Connection) -> Iterator[_Batch]:
@@ -162,22 +146,22 @@ class _Layout:
             yield [self._user_unit(index, rest) for (rest,) in rows]
 
     def _app_unit(self, rest: bytes) -> Unit | Item:
-        label, name = self._label("appdata", rest), _text(rest)
+        label, name = self._label("appdata", rest), text_or_bytes(rest)
         if not isinstance(name, str):
-            return Item(label, _shown(rest), QUARANTINED, ("invalid_key",), APP_STATE)
+            return Item(label, shown(rest), QUARANTINED, ("invalid_key",), APP_STATE)
         return Unit(AppKey(name), _place(rest), label)
 
     def _user_unit(self, index: sqlite3.Connection, rest: bytes) -> Unit | Item:
-        label, name = self._label("userdata", rest), _text(rest)
+        label, name = self._label("userdata", rest), text_or_bytes(rest)
         if not isinstance(name, str) or ":" not in name:
-            return Item(label, _shown(rest), QUARANTINED, ("invalid_key",), USER_STATE)
+            return Item(label, shown(rest), QUARANTINED, ("invalid_key",), USER_STATE)
         owner = owner_of(name, {}).user
         if owner is not None:
             return Unit(owner, _place(rest), label)
         # A hash of state does not say whose it is, but the sessions of the same key may all say the same.
         told = index.execute("SELECT DISTINCT app, user FROM sessions WHERE rest = ?", (rest,)).fetchall()
         if len(told) != 1 or told[0][0] is None:
-            return Item(label, _shown(rest), QUARANTINED, ("ambiguous_key",), USER_STATE)
+            return Item(label, shown(rest), QUARANTINED, ("ambiguous_key",), USER_STATE)
         return Unit(UserKey(*told[0]), _place(rest), label)
 
     def unit(self, key: Key) -> Unit:
@@ -192,7 +176,7 @@ class _Layout:
 
     async def read(self, units: Sequence[Unit]) -> list[Found | Item]:
         questions = [self._questions(unit) for unit in units]
-        answers = iter(await self._ask(*(question for asked in questions for question in asked)))
+        answers = iter(await self._keys.ask(*(question for asked in questions for question in asked)))
         told = [[next(answers) for _ in asked] for asked in questions]
         return [_found(unit, *answered) for unit, answered in zip(units, told, strict=True)]
 
@@ -209,19 +193,15 @@ class _Layout:
         raise StorageUnsupportedError("the hand-written layout of scoped sessions is only read")
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._keys.close()
 
     # Redis
-
-    async def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """The answers to *commands*, all of which only read."""
-        return await self._client.ask(commands, timeout=self._client.statement_timeout) if commands else []
 
     def _key(self, kind: str, rest: bytes) -> bytes:
         return self._prefix + kind.encode() + b":" + rest
 
     def _label(self, kind: str, rest: bytes) -> str:
-        return _shown(self._key(kind, rest))
+        return shown(self._key(kind, rest))
 
 
 # keys
@@ -229,7 +209,7 @@ class _Layout:
 
 def _owner(rest: bytes, text: bytes) -> tuple[str | None, str | None, str | None]:
     """App and user of a session with the JSON *text*, or why they stay open."""
-    joined = _text(rest)
+    joined = text_or_bytes(rest)
     if not isinstance(joined, str) or ":" not in joined:
         return None, None, "invalid_key"
     user = owner_of(joined, {}).user
@@ -250,29 +230,13 @@ def _parts(place: str) -> list[bytes]:
     return [part.encode("latin-1") for part in json.loads(place)]
 
 
-def _text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
-
-
-def _shown(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")
-
-
 # values
 
 
 def _found(unit: Unit, expires: int, *answers: Any) -> Found | Item:
     if isinstance(unit.key, SessionKey):
-        return _session(unit, unit.key, _moment(expires), *answers)
-    return _state(unit, unit.key, _moment(expires), *answers)
-
-
-def _moment(milliseconds: int) -> datetime | None:
-    """When a key expires; None for one that does not, or is not there."""
-    return None if milliseconds < 0 else _EPOCH + timedelta(milliseconds=milliseconds)
+        return _session(unit, unit.key, moment(expires), *answers)
+    return _state(unit, unit.key, moment(expires), *answers)
 
 
 def _session(
@@ -296,7 +260,7 @@ def _session(
         "session": parsed.value,
         "events": events,
     }
-    if events and _moment(events_expire) not in (None, expires):
+    if events and moment(events_expire) not in (None, expires):
         warnings.append("events_expire_otherwise")
     warnings += owner_of(f"{key.app_name}:{key.user_id}", parsed.value).warnings
     return PeerSession(
@@ -321,7 +285,7 @@ def _events(members: list[bytes]) -> tuple[list[dict[str, Any]], list[str]]:
             element["event"] = parsed.value
             warnings |= dict.fromkeys(parsed.warnings)
         except FileRefused as refused:
-            element["event"] = _text(member)
+            element["event"] = text_or_bytes(member)
             warnings[f"event_{refused.reason}"] = None
         id = SCOPED_REDIS.entry_key(element)
         if id in known:
@@ -336,8 +300,8 @@ def _state(unit: Unit, key: Key, expires: datetime | None, pairs: list[bytes]) -
     kind = record_key(key)[1]
     if not pairs:
         return Item(unit.label, shown_key(key), IGNORED, ("vanished",), kind)
-    names = [_text(name) for name in pairs[::2]]
+    names = [text_or_bytes(name) for name in pairs[::2]]
     if not isinstance(key, UserKey | AppKey) or any(isinstance(name, bytes) for name in names):
         return Item(unit.label, shown_key(key), QUARANTINED, ("invalid_state_key",), kind)
-    state = {str(name): _text(value) for name, value in zip(names, pairs[1::2], strict=True)}
+    state = {str(name): text_or_bytes(value) for name, value in zip(names, pairs[1::2], strict=True)}
     return PeerState(key, state, expires_at=expires, label=unit.label, size=sum(map(len, pairs)))

@@ -51,13 +51,16 @@ class PeerSource:
         return int(count)
 
     def _indexed(self, unit: Unit) -> Item | None:
-        """Note where the unit is; an Item where it cannot be named, or is there already."""
+        """Note where the unit is; an Item where it cannot be named, or another place has it already."""
         try:
             stored, kind = record_key(unit.key)
         except StorageValidationError as error:
             return Item(unit.label, shown_key(unit.key), QUARANTINED, ("invalid_session_id",), detail=error.message)
         row = (stored, kind, _as_text(unit.key), unit.place, unit.label)
         if self._index.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?)", row).rowcount:
+            return None
+        known = self._index.execute("SELECT place FROM units WHERE id = ? AND type = ?", (stored, kind)).fetchone()
+        if known == (unit.place,):  # told twice, as scanning does
             return None
         return Item(unit.label, shown_key(unit.key), QUARANTINED, (DUPLICATE,), kind)
 

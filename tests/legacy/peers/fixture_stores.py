@@ -43,7 +43,7 @@ FAMILIES = {
     "agnogo_sqlite": "agno-go",
 }
 """Fixture store -> the word before the + of its URL."""
-READ = ("langchain_sql",)
+READ = ("langchain_sql", "langchain_redis", "langchain_file")
 """The stores that something here reads."""
 
 

@@ -330,6 +330,15 @@ async def test_a_run_without_messages_is_told_by_what_went_in_and_came_out(one: 
     assert model.texts == ["user: A tea?\nassistant: Yes"]
 
 
+async def test_the_run_of_a_member_is_told_by_that_of_its_team() -> None:
+    session = new_session("s1")
+    session.add_run(run("r1", "A tea?", "Yes"))
+    session.add_run({"run_id": "m1", "parent_run_id": "r1", "content": "There is tea"})
+    model = Told()
+    await session.generate_ai_summary(model)
+    assert model.texts == ["user: A tea?\nassistant: Yes"]
+
+
 # the models
 
 

@@ -1,0 +1,1 @@
+"""Sessions over HTTP: the answers of AgentOS's `/sessions`, on any storage."""

@@ -142,6 +142,7 @@ class Statements:
             r.expires_at,
             r.metadata,
         ]
+        self._shown = shown
         self.shown_of_r = ", ".join(f"r.{column.name}" for column in shown)
         both, with_its_document = sa.select(r.n, *shown, documents.c.data), documents.c.n == r.n
         # Both rows are locked: after a wait for another writer both are read anew.
@@ -350,6 +351,25 @@ class Statements:
         """Delete the rows whose *column* is one of *numbers*."""
         name = f"delete from {column.table.name}"
         return self._listed(name, lambda named: sa.delete(column.table).where(column.in_(named)), numbers)
+
+    def whole_of(self, ids: Sequence[str], types: Sequence[str], now: int, *, with_data: bool) -> Call:
+        """What is shown of the living records that have one of *ids* and one of *types*, in their order."""
+        size = 1 << (len(ids) - 1).bit_length()
+        shape = ("whole_of", size, len(types), with_data)
+        if shape not in self._by_shape:
+            self._by_shape[shape] = self._compiled(self._whole_of(size, len(types), with_data), is_all=True)
+        listed = {f"id{place}": id for place, id in enumerate([*ids, *[ids[-1]] * (size - len(ids))])}
+        return self._by_shape[shape](now=now, **listed, **{f"type{place}": name for place, name in enumerate(types)})
+
+    def _whole_of(self, ids: int, types: int, with_data: bool) -> sa.Select[Any]:
+        records, documents = self._tables.records, self._tables.documents
+        r = records.c
+        whole = sa.select(*self._shown, documents.c.data if with_data else sa.null())
+        source = records.outerjoin(documents, documents.c.n == r.n) if with_data else records
+        named = r.id.in_([sa.bindparam(f"id{place}") for place in range(ids)])
+        of_type = r.type.in_([sa.bindparam(f"type{place}") for place in range(types)])
+        living = sa.or_(r.expires_at.is_(None), r.expires_at > sa.bindparam("now"))
+        return whole.select_from(source).where(named, of_type, living).order_by(r.id, r.type)
 
     def heads_of(self, ids: Sequence[str]) -> Call:
         """The heads of every type of *ids*, for a change of them."""

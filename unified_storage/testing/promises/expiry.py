@@ -42,6 +42,8 @@ class ExpiryPromises(Harness):
         assert await timed.exists("s") is False
         assert ids(await timed.list()) == ["beside"]
         assert await timed.list({"type": "session"}) == []
+        named = {"id": {"$in": ["s", "beside"]}, "type": {"$in": ["session", "note"]}}
+        assert ids(await timed.list(named)) == ["beside"]
         assert await timed.list({"expires_at": {"$lt": clock()}}) == []
         assert ids((await timed.page()).items) == ["beside"]
         assert (await timed.page({"type": "session"})).items == []

@@ -105,6 +105,30 @@ class ListPromises(Harness):
                 for order in ("id", "-id", "created_at", "-updated_at"):
                     assert sorted(keys((await storage.page(filters, order_by=order)).items)) == expected
 
+    async def test_records_named_by_id_and_type_are_those_that_have_one_of_each(self, storage: IUnifiedStorage) -> None:
+        system = {"id": "a", "type": "_copy", "data": {"n": 0}}
+        some = [session("a"), note("a", {"n": 1}, metadata={"m": 1}), note("b"), session("c"), note("🙂"), system]
+        await save_all(storage, some)
+        named = {"id": {"$in": ["b", "a", "nobody", "🙂", "a"]}, "type": {"$in": ["session", "note"]}}
+        expected = [("a", "note"), ("a", "session"), ("b", "note"), ("🙂", "note")]
+        whole = [await storage.load(id, type=type) for id, type in expected]
+        for limit in (None, 4, 9, 10, 100):
+            assert await storage.list(named, limit) == whole
+        assert await storage.list(named, 3) == whole[:3]
+        assert keys(await gathered(storage.stream_list(named, 2))) == expected
+        assert await storage.list(named, with_data=False) == [
+            {name: value for name, value in record.items() if name != "data"} for record in whole if record
+        ]
+        of_system = {"id": {"$in": ["a", "b"]}, "type": {"$in": ["_copy", "note"]}}
+        assert keys(await storage.list(of_system)) == [("a", "_copy"), ("a", "note"), ("b", "note")]
+        nothing: dict[str, Any]
+        for nothing in ({"id": {"$in": ["\ud800"]}}, {"id": {"$in": []}}, {"id": {"$in": [5]}}):
+            assert await storage.list(nothing | {"type": {"$in": ["note"]}}) == []
+        async with storage.transaction() as tx:
+            await tx.update("a", {"data": {"n": 2}}, type="note")
+            found = await tx.list(named)
+            assert (keys(found), found[0]["data"]) == (expected, {"n": 2})
+
     async def test_other_types_never_disturb_a_session_listing(self, storage: IUnifiedStorage) -> None:
         await save_all(storage, [session("s1"), note("s1"), session("s2"), note("x")])
         assert keys(await storage.list({"type": "session"})) == [("s1", "session"), ("s2", "session")]

@@ -14,7 +14,7 @@ from legacy.stores.peers.packing import unpacked
 from legacy.stores.survey import temporary_database
 from session_adapter.documents import content_hash
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of, visible_id
-from unified_storage.errors import StorageConfigurationError, StorageError
+from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
 
 ID_COLLISION = "id_collision"
 _UNREADABLE = "unreadable_target"
@@ -44,9 +44,9 @@ class IntoPeer:
         there = await self._there(wanted)
         for place, found in wanted.items():
             decisions[place] = self._decided(found, there[place])
+        mismatches = await self._written({at: found for at, found in wanted.items() if decisions[at].writes}, decisions)
         pairs = [*zip(parcels, decisions, strict=True)]
-        taken = Taken([item_of(parcel, decision) for parcel, decision in pairs])
-        taken.mismatches = await self._written({at: found for at, found in wanted.items() if decisions[at].writes})
+        taken = Taken([item_of(parcel, decision) for parcel, decision in pairs], mismatches=mismatches)
         held = [parcel for parcel, decision in pairs if decision.outcome in (COPIED, EQUAL, IGNORED)]
         taken.lossy = [word for parcel in held for word in losses(parcel, self._store.format)]
         return taken
@@ -58,13 +58,28 @@ class IntoPeer:
         self._seen.close()
         await self._store.close()
 
-    async def _written(self, wanted: Mapping[int, Found]) -> dict[int, tuple[str, ...]]:
-        """Write *wanted* and read it back; place -> what differs."""
+    async def _written(self, wanted: Mapping[int, Found], decisions: list[Decision]) -> dict[int, tuple[str, ...]]:
+        """Write *wanted* and read it back; place -> what differs. What cannot stand there is decided otherwise."""
         if not wanted or self._dry_run:
             return {}
-        await self._store.write([*wanted.values()])
-        back = await self._there(wanted)
-        return {place: ("document",) for place, found in wanted.items() if not _is_same(found, back[place])}
+        left = await self._stored(wanted, decisions)
+        back = await self._there(left)
+        return {place: ("document",) for place, found in left.items() if not self._is_same(found, back[place])}
+
+    async def _stored(self, wanted: Mapping[int, Found], decisions: list[Decision]) -> dict[int, Found]:
+        left = dict(wanted)
+        while left:
+            try:
+                await self._store.write([*left.values()])
+                break
+            except StorageValidationError as error:
+                if "index" not in error.details:
+                    raise
+                place = [*left][error.details["index"]]
+                refused = refusal_of(error)
+                decisions[place] = Decision(QUARANTINED, refused.reason, refused.detail)
+                del left[place]
+        return left
 
     def _understood(self, place: int, parcel: Parcel, wanted: dict[int, Found]) -> Decision:
         """Note in *wanted* what is to stand there, or say why nothing is."""
@@ -134,15 +149,15 @@ class IntoPeer:
     def _decided(self, found: Found, there: Found | Item) -> Decision:
         if isinstance(there, Item):
             return Decision(COPIED) if there.outcome == IGNORED else Decision(QUARANTINED, _UNREADABLE, there.detail)
-        if _is_same(found, there):
+        if self._is_same(found, there):
             return Decision(EQUAL)
         return Decision(COPIED, f"overwritten_{NOT_OURS}") if self._overwrite else Decision(CONFLICT, NOT_OURS)
 
-
-def _is_same(found: Found, there: Found | Item) -> bool:
-    """Whether a store holds what it is to hold."""
-    if isinstance(there, Item):
-        return False
-    if isinstance(found, PeerSession) and isinstance(there, PeerSession):
-        return content_hash(found.document) == content_hash(there.document)
-    return not isinstance(found, PeerSession) and not isinstance(there, PeerSession) and found.state == there.state
+    def _is_same(self, found: Found, there: Found | Item) -> bool:
+        """Whether a store holds what it is to hold."""
+        if isinstance(there, Item):
+            return False
+        if isinstance(found, PeerSession) and isinstance(there, PeerSession):
+            compared = self._store.format.compared
+            return content_hash(compared(found.document)) == content_hash(compared(there.document))
+        return not isinstance(found, PeerSession) and not isinstance(there, PeerSession) and found.state == there.state

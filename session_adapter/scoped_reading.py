@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from session_adapter.entries import history_of
@@ -15,11 +16,12 @@ from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, us
 from session_adapter.levels import State, shown_levels
 from session_adapter.reading import ATTEMPTS, BATCH
 from session_adapter.session import Session
-from session_adapter.states import keys_of_states, states_among
+from session_adapter.states import place_of_app, place_of_user, state_in
 from session_adapter.timestamps import Zone
 from session_adapter.typed import shown_session
 from unified_storage.arguments import check_count, check_switch
 from unified_storage.errors import StorageIntegrityError
+from unified_storage.filters import And, Condition, Test
 from unified_storage.interface import IUnifiedStorage, Page, Record, Records
 from unified_storage.paths import COLUMNS
 from unified_storage.record import checked_time
@@ -91,16 +93,9 @@ class ScopedReading:
 
     async def _records(self, key: SessionKey) -> tuple[Record | None, tuple[State, State]]:
         """The session's record, and the states of its user and of the app: in one query where they lie together."""
-        stored_id, user = record_id(key), key.user
-        records = await self._named([(stored_id, SESSION), *keys_of_states(user)])
-        session = next((record for record in records if (record["id"], record["type"]) == (stored_id, SESSION)), None)
-        return session, states_among(records, user)
-
-    async def _named(self, keys: Sequence[tuple[str, str]], *, with_data: bool = True) -> Records:
-        ids, types = ([*dict.fromkeys(parts)] for parts in zip(*keys, strict=True))
-        # No more can be there; said so, a single statement answers.
-        limit = len(ids) * len(types)
-        return await self._storage.list({"id": {"$in": ids}, "type": {"$in": types}}, limit, with_data=with_data)
+        named = _records_of(key)
+        found = {(record["id"], record["type"]): record for record in await self._storage.list(named.filter)}
+        return found.get(named.session), (state_in(found.get(named.user)), state_in(found.get(named.app)))
 
     async def _window(self, key: SessionKey, window: Window) -> list[Flat]:
         if window.last == 0:
@@ -119,7 +114,7 @@ class ScopedReading:
         """
         if shown is None or is_transaction(self._storage) or not any(map(changes_state, shown.events)):
             return True
-        heads = await self._named([(record["id"], SESSION)], with_data=False)
+        heads = await self._storage.list(_filter([record["id"]], [SESSION]), with_data=False)
         return [_moment(head) for head in heads] == [_moment(record)]
 
     def _shown(self, record: Record, states: tuple[State, State], events: Iterable[Flat]) -> Session:
@@ -146,7 +141,10 @@ class ScopedReading:
 
     async def states(self, user: UserKey) -> tuple[State, State]:
         """The states of a user and of the app."""
-        return states_among(await self._named(keys_of_states(user)), user)
+        of_user, of_app = place_of_user(user), place_of_app(user.app_name)
+        records = await self._storage.list(_filter([of_user.id, of_app.id], [of_user.type, of_app.type]))
+        found = {(record["id"], record["type"]): record for record in records}
+        return state_in(found.get(of_user.key)), state_in(found.get(of_app.key))
 
     async def _histories(self, records: Records) -> dict[str, list[Flat]]:
         logs = {record["id"]: history_of(record["id"]) for record in records}
@@ -162,13 +160,36 @@ class ScopedReading:
         ]
         now: dict[str, Any] = {}
         for start in range(0, len(doubtful), BATCH):
-            keys = [(stored_id, SESSION) for stored_id in doubtful[start : start + BATCH]]
-            now |= {head["id"]: _moment(head) for head in await self._named(keys, with_data=False)}
+            heads = await self._storage.list(_filter(doubtful[start : start + BATCH], [SESSION]), with_data=False)
+            now |= {head["id"]: _moment(head) for head in heads}
         found: list[Session | None] = []
         for record, session in zip(records, shown, strict=True):
             stands = record["id"] not in doubtful or now.get(record["id"]) == _moment(record)
             found.append(session if stands else await self.session(_key_of(record), Window()))
         return [session for session in found if session is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What is read of a session: the keys of its record and of the states it shows, and the filter that names them."""
+
+    session: tuple[str, str]
+    user: tuple[str, str]
+    app: tuple[str, str]
+    filter: Condition
+
+
+@lru_cache(maxsize=1024)  # a session is seldom read once
+def _records_of(key: SessionKey) -> _Named:
+    user, app = place_of_user(key.user), place_of_app(key.app_name)
+    stored_id = record_id(key)
+    everything = _filter([stored_id, user.id, app.id], [SESSION, user.type, app.type])
+    return _Named((stored_id, SESSION), user.key, app.key, everything)
+
+
+def _filter(ids: Sequence[str], types: Sequence[str]) -> Condition:
+    """The filter of the records that have one of *ids* and one of *types*, as it is once it is parsed."""
+    return And((Test(("id",), "$in", tuple(ids)), Test(("type",), "$in", tuple(types))))
 
 
 def _key_of(record: Record) -> SessionKey:

@@ -13,7 +13,7 @@ from session_adapter.levels import APP, USER, Delta, State
 from session_adapter.policies import Policy
 from session_adapter.reading import ATTEMPTS
 from unified_storage.errors import StorageConflictError
-from unified_storage.interface import IUnifiedStorage, Record, Records
+from unified_storage.interface import IUnifiedStorage, Record
 from unified_storage.record import DELETE, REPLACE
 
 APP_STATE, USER_STATE = "app_state", "user_state"
@@ -161,15 +161,3 @@ class States:
         """Delete one key of a state; it is no error where there is none."""
         updates = {"data": {"state": {key: DELETE}}, **self._expiry(place)}
         await self._storage.update(place.id, updates, type=place.type)
-
-
-def keys_of_states(user: UserKey) -> list[tuple[str, str]]:
-    """Ids and types of the records of the states that a user's sessions show."""
-    return [place_of_user(user).key, place_of_app(user.app_name).key]
-
-
-def states_among(records: Records, user: UserKey) -> tuple[State, State]:
-    """The states of a user and of the app, where their records are among *records*."""
-    found = {(record["id"], record["type"]): record for record in records}
-    of_user, of_app = keys_of_states(user)
-    return state_in(found.get(of_user)), state_in(found.get(of_app))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from types import MappingProxyType
 from typing import Any
 
-from session_adapter.formats.format import Document, Format
-from session_adapter.formats.places import ABSENT, first_present
+from session_adapter.formats.format import Format
+from session_adapter.formats.places import ABSENT, Document, first_present
 from session_adapter.timestamps import Zone
 
 LOSSES: Mapping[str, str] = MappingProxyType(
@@ -36,7 +36,9 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "further_fields": "fields that only its own writer knows",
         "bytes": "which values are bytes",
         "values": "which values of a state are no bytes",
+        "branches": "branches beside the history",
         "empty_sessions": "sessions without messages",
+        "empty_states": "states without values",
     }
 )
 """What a format may have no place for, by the word that formats and reports use."""
@@ -96,7 +98,13 @@ class PeerFormat(Format):
         is_timed: each entry needs a time: an event without one is given that at which it was stored.
         arranged: the entries of a document with new ones among them, so that its own reader keeps their order.
         row_lists: the lists of a document that may be too long for one entry of the raw log: each row is one there.
+        placed_log: the name of a log beside the history, without the session, and the bodies of its entries -> how they
+            stand there, none where they have no place; None for a form in which such logs are not compared.
         refusal: why such a document cannot be written, a stable word; None where it can.
+        naive_zone: of times without an offset, where the framework says; None where that depends on its machine.
+        needs_zone: that zone has to be told: no guess at it would be right.
+        adopt: an entry of another form of its family, and when it was said -> an entry of its own; None for one that
+            cannot be taken over so.
     """
 
     family: str
@@ -113,7 +121,11 @@ class PeerFormat(Format):
     is_timed: bool = False
     arranged: Callable[[list[Any]], list[Any]] = _in_their_order
     row_lists: tuple[str, ...] = ()
+    placed_log: Callable[[str, list[Any]], list[Any]] | None = None
     refusal: Callable[[Fields], str | None] = _fits
+    naive_zone: tzinfo | None = None
+    needs_zone: bool = False
+    adopt: Callable[[PeerFormat, Any, datetime], Any | None] | None = None
 
     def __post_init__(self) -> None:
         if unknown := set(self.loses) - LOSSES.keys():
@@ -123,7 +135,7 @@ class PeerFormat(Format):
         """The fields that *document* has, those of the neutral model and the further ones; they share what is in it."""
         found = {name: first_present(document, self.places(name)) for name in self.further}
         present = {name: value for name, value in found.items() if value is not ABSENT and value is not None}
-        return super().shown(document, zone) | present
+        return super().shown(document, self.naive_zone or zone) | present
 
     @property
     def lossy(self) -> str:

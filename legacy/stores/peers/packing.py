@@ -18,7 +18,7 @@ from legacy.stores.peers.whole_runs import runs_built
 from session_adapter.documents import Split, format_of, record_of, stored_document
 from session_adapter.entries import HISTORY, events_of, history_of, run_id_of, same_form
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
-from session_adapter.formats import CANONICAL, SessionBundle, entry_body, entry_form
+from session_adapter.formats import CANONICAL, Format, SessionBundle, entry_body, entry_form
 from session_adapter.formats.format import TIMES
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
@@ -80,7 +80,7 @@ class Packing:
 
     def _said(self, value: Any) -> dict[str, Any]:
         told = self._begun(value)
-        moment = None if told is None else read_time(told, self.zone).moment
+        moment = None if told is None else read_time(told, self.format.naive_zone or self.zone).moment
         return {} if moment is None else {"created_at": moment}
 
     def _begun(self, value: Any) -> Any:
@@ -254,12 +254,24 @@ def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat, fields: 
         writer, value = entry_form(entry["body"])
         if writer is not None and same_form(writer, format):
             elements.append(value)
+        elif (own := _adopted(writer, value, entry, format)) is not None:
+            elements.append(own)
         else:
             elements += [format.from_event(_timed(event, entry, format)) for event in events_of(entry["body"])]
     return format.arranged(elements)
 
 
+def _adopted(writer: Format | None, value: Any, entry: Mapping[str, Any], format: PeerFormat) -> Any:
+    """An entry of another form of the same family as one of *format*; None where it has to be built."""
+    if format.adopt is None or not isinstance(writer, PeerFormat) or writer.family != format.family:
+        return None
+    return format.adopt(writer, value, entry["created_at"])
+
+
 def _timed(event: dict[str, Any], entry: Mapping[str, Any], format: PeerFormat) -> dict[str, Any]:
-    if not format.is_timed or event.get("timestamp") is not None:
-        return event
-    return event | {"timestamp": render(entry["created_at"])}
+    """*event* with the moment of its entry, where that says more than its own time does."""
+    told = event.get("timestamp")
+    # Which zone a time without an offset means was decided when the entry was stored.
+    if format.is_timed if told is None else read_time(told).naive:
+        return event | {"timestamp": render(entry["created_at"])}
+    return event

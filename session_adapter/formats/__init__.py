@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
 from session_adapter.formats.langchain import LANGCHAIN_FILE, LANGCHAIN_REDIS, LANGCHAIN_SQL
@@ -43,6 +44,9 @@ FORMATS: tuple[Format, ...] = (
     G2,
     G1,
     BARE,
+    AGNO3,
+    AGNO2,
+    AGNO1,
     LANGCHAIN_SQL,
     LANGCHAIN_REDIS,
     LANGCHAIN_FILE,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from session_adapter.formats.places import (
@@ -170,7 +171,8 @@ class Format:
     def shown(self, document: Document, zone: Zone = None) -> dict[str, Any]:
         """The fields of the neutral model that *document* has; they share what is in it."""
         raw = self.without_history(document)
-        return {name: value for name in SHOWN if (value := self._field(raw, name, zone)) is not None}
+        there = [name for name, heads in _heads(self) if not heads.isdisjoint(raw)]
+        return {name: value for name in there if (value := self._field(raw, name, zone)) is not None}
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
         """The document of *bundle*: its raw one with the fields that were changed, each at its place.
@@ -233,6 +235,12 @@ class Format:
             raise StorageValidationError(message, details={"path": f"state.{history_key}"})
         kept = value_at(stored, (history_key,))
         return state if kept is ABSENT else {history_key: kept} | state
+
+
+@cache
+def _heads(format: Format) -> list[tuple[str, frozenset[str]]]:
+    """Each field of the neutral model with the top-level keys under which documents in *format* may have it."""
+    return [(name, frozenset(path[0] for path in format.places(name))) for name in SHOWN]
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -67,10 +67,11 @@ def record_id(session: SessionId) -> str:
         AppNameRequiredError, UserIdRequiredError, SessionIdRequiredError: that part of the key is missing.
     """
     if isinstance(session, SessionKey):
-        scope = user_scope(session.user)
+        user_scope(session.user)
         if session.session_id in (None, ""):
             raise SessionIdRequiredError("a session key needs its session_id", details={"path": "session_id"})
-        return f"{scope}~{_digits(_checked_session_id(session.session_id), _SESSION_DIGITS)}"
+        _checked_session_id(session.session_id)
+        return _scoped_id(session)
     session_id = _checked_session_id(session)
     return f"~{session_id}" if session_id.startswith("~") else session_id
 
@@ -110,7 +111,8 @@ def visible_id(record: Mapping[str, Any]) -> SessionId:
         return stored.removeprefix("~")
     for holder in (record.get("metadata"), record.get("data")):
         key = _key_in(holder)
-        if key is not None and record_id(key) == stored:
+        # No other parts than those of the key that it was stored under lead to its id, so they need no check.
+        if key is not None and _scoped_id(key) == stored:
             return key
     raise StorageIntegrityError(f"no session key belongs to the record {stored!r}", details={"id": stored})
 
@@ -160,9 +162,14 @@ def _is_scoped(stored: str) -> bool:
 def _key_in(holder: object) -> SessionKey | None:
     if not isinstance(holder, Mapping):
         return None
-    parts = [holder.get(name) for name in ("app_name", "user_id", "session_id")]
-    texts = [part for part in parts if isinstance(part, str) and part and _is_storable(part)]
-    return SessionKey(*texts) if len(texts) == len(parts) and is_session_id(texts[-1]) else None
+    app_name, user_id, session_id = holder.get("app_name"), holder.get("user_id"), holder.get("session_id")
+    if isinstance(app_name, str) and isinstance(user_id, str) and isinstance(session_id, str):
+        return SessionKey(app_name, user_id, session_id)
+    return None
+
+
+def _scoped_id(key: SessionKey) -> str:
+    return f"~{_digits((key.app_name, key.user_id), _SCOPE_DIGITS)}~{_digits(key.session_id, _SESSION_DIGITS)}"
 
 
 @lru_cache(maxsize=1024)  # one operation names the same session, user and app again and again

@@ -21,6 +21,7 @@ from legacy.stores.legacy_files import LOCAL
 from legacy.stores.opening import is_missing, open_source, open_untouched
 from legacy.stores.parcels import SESSION, Item, Parcel, Source
 from legacy.stores.peers.registry import open_as_it_is, open_to_write, written_format
+from legacy.stores.peers.source import check_zone
 from legacy.stores.places import ARCHIVE, LEGACY, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
@@ -68,7 +69,8 @@ async def copy_store(
         max_rate: at most so many records a second.
         overwrite_conflicts: write over what others wrote or changed in the target.
         mapping: ``app`` and ``user`` for formats whose key needs them.
-        source_timezone: of times without an offset in legacy files: an IANA name, ``UTC``, or None for this machine's.
+        source_timezone: of times without an offset: an IANA name, ``UTC``, or None for this machine's. ADK v0 kept
+            them so, wherever it ran, and needs to be told.
         convert: "session-data" turns older documents into ``SessionData`` ones.
         on_progress: called after each batch.
     Raises:
@@ -83,6 +85,7 @@ async def copy_store(
     report = CopyReport(str(place), _shown(target), told_zone, dry_run)
     try:
         async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
+            check_zone(opened)
             run = _Run(opened, report, max_rate, on_progress or unheard)
             writing = _Writing(dry_run, overwrite_conflicts, mapping or {})
             async with _open_target(target, opened, writing) as written:

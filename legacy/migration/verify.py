@@ -22,6 +22,7 @@ from legacy.stores.legacy_documents import legacy_document
 from legacy.stores.opening import open_source, open_untouched
 from legacy.stores.ours import OurStorage
 from legacy.stores.parcels import SESSION, Item, Parcel, RecordKey, Source
+from legacy.stores.peers.source import check_zone
 from legacy.stores.places import LEGACY, STORAGE, Place, place_of
 from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage
@@ -116,10 +117,11 @@ async def verify_stores(
     place = place_of(source)
     async with _open_reference(target, place) as reference:
         told = await reference.told(place)
-        if place.kind == LEGACY:
+        if place.kind == LEGACY or place.opening is not None:
             source_timezone = source_timezone or told.get("source_timezone")
             convert = convert or told.get("convert")
         async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
+            check_zone(opened)
             report = VerifyReport(str(place), reference.name, opened.told)
             comparison = _Comparison(opened, reference, report, sample, on_progress or unheard)
             try:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from legacy.stores.file_reading import refusal_of
-from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel
+from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel, Source
 from legacy.stores.peers.kinds import AppKey, Found, Key, Opening, PeerStore, Unit, record_key, shown_key
 from legacy.stores.peers.packing import Packing
 from legacy.stores.peers.registry import open_to_read
 from legacy.stores.survey import in_batches, temporary_database
 from session_adapter.identity import SessionKey, UserKey
 from session_adapter.timestamps import zone_named
-from unified_storage.errors import StorageCapacityError, StorageValidationError
+from unified_storage.errors import StorageCapacityError, StorageConfigurationError, StorageValidationError
 
 _AT_A_TIME = 50
 _SCHEMA = """
@@ -98,6 +98,15 @@ class PeerSource:
     async def close(self) -> None:
         self._index.close()
         await self.store.close()
+
+
+def check_zone(source: Source) -> None:
+    """Raise ``StorageConfigurationError`` for a source whose times mean nothing without the zone of their writer."""
+    if isinstance(source, PeerSource) and source.store.format.needs_zone and not source.told:
+        raise StorageConfigurationError(
+            f"{source.store.format.name} kept the local times of the machine that it ran on, without their offset:"
+            " say its zone by --source-timezone, such as --source-timezone America/New_York"
+        )
 
 
 def _as_text(key: Key) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
@@ -50,6 +51,9 @@ FORMATS: tuple[Format, ...] = (
     LANGCHAIN_SQL,
     LANGCHAIN_REDIS,
     LANGCHAIN_FILE,
+    ADK_V1,
+    ADK_SQLITE,
+    ADK_V0,
     SCOPED_REDIS,
 )
 _BY_NAME = {format.name: format for format in FORMATS}

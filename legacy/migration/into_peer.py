@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from legacy.migration.decision import NOT_OURS, Decision
 from legacy.migration.targets import Taken, item_of
 from legacy.stores.file_reading import refusal_of
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Item, Parcel
-from legacy.stores.peers.kinds import APP_STATE, USER_STATE, AppKey, Found, Key, PeerSession, PeerStore
+from legacy.stores.peers.kinds import APP_STATE, USER_STATE, AppKey, Found, Key, PeerSession, PeerStore, Settling
 from legacy.stores.peers.losses import losses
 from legacy.stores.peers.packing import unpacked
 from legacy.stores.survey import temporary_database
@@ -90,7 +91,9 @@ class IntoPeer:
             if self._is_seen(key):
                 return Decision(QUARANTINED, ID_COLLISION)
             self._store.unit(key)  # raises for one that has no place there
-            found = unpacked(parcel, key, self._store.format)
+            found = self._settled(unpacked(parcel, key, self._store.format))
+            if isinstance(found, Item):
+                return Decision(found.outcome, found.reasons[0], found.detail)
             if (decision := self._refusal(found)) is not None:
                 return decision
             wanted[place] = found
@@ -101,11 +104,17 @@ class IntoPeer:
             return Decision(QUARANTINED, refused.reason, refused.detail)
         return Decision(COPIED)
 
+    def _settled(self, found: Found) -> Found | Item:
+        if isinstance(found, PeerSession) and isinstance(self._store, Settling):
+            return self._store.settled(found)
+        return found
+
     def _refusal(self, found: Found) -> Decision | None:
         """Why nothing stands there for it; None where something does."""
-        if not isinstance(found, PeerSession):
-            return None
         format = self._store.format
+        if not isinstance(found, PeerSession):
+            is_lost = "empty_states" in format.loses and not found.state
+            return Decision(IGNORED, "no_values") if is_lost else None
         if "empty_sessions" in format.loses and not format.history(found.document):
             return Decision(IGNORED, "no_messages")
         reason = format.refusal(found.document)
@@ -158,6 +167,13 @@ class IntoPeer:
         if isinstance(there, Item):
             return False
         if isinstance(found, PeerSession) and isinstance(there, PeerSession):
-            compared = self._store.format.compared
-            return content_hash(compared(found.document)) == content_hash(compared(there.document))
+            return content_hash(self._compared(found)) == content_hash(self._compared(there))
         return not isinstance(found, PeerSession) and not isinstance(there, PeerSession) and found.state == there.state
+
+    def _compared(self, session: PeerSession) -> dict[str, Any]:
+        format = self._store.format
+        document = format.compared(session.document)
+        if format.placed_log is None:
+            return document
+        logs = {name: [entry["body"] for entry in entries] for name, entries in session.further_logs.items()}
+        return {"document": document, "logs": logs}

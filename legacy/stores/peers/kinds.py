@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from legacy.stores.parcels import SESSION, Item, RecordKey
 from session_adapter.formats.peer import PeerFormat
@@ -142,6 +142,18 @@ class PeerStore(Protocol):
 
     async def close(self) -> None:
         """Release what it was opened with."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A store that gives new entries what only it knows: places among the others, times in its own precision."""
+
+    def settled(self, found: PeerSession) -> PeerSession | Item:
+        """*found* as it will be shown when it was written; an Item where nothing of it is to be.
+
+        Raises:
+            StorageValidationError: it cannot stand there.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,15 @@ FAMILIES = {
     "agnogo_sqlite": "agno-go",
 }
 """Fixture store -> the word before the + of its URL."""
-READ = ("langchain_sql", "langchain_redis", "langchain_file")
+READ = (
+    "langchain_sql",
+    "langchain_redis",
+    "langchain_file",
+    "adk_v1",
+    "adk_sqlite",
+    "adk_v0_1_3",
+    "adk_v0_1_21",
+)
 """The stores that something here reads."""
 
 

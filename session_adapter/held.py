@@ -19,7 +19,7 @@ from session_adapter.models import Run
 from session_adapter.session import Session, Shown
 from session_adapter.summary_document import summary_body
 from session_adapter.timestamps import Zone
-from session_adapter.typed import DOCUMENTED, WHOLE, placed_keys, shown_fields
+from session_adapter.typed import DOCUMENTED, OBJECTS, placed_keys, shown_fields
 from unified_storage.errors import StorageValidationError
 from unified_storage.handed_in import kept
 from unified_storage.record import DELETE
@@ -87,6 +87,8 @@ class Held:
     def document_over(self, record: Mapping[str, Any], zone: Zone) -> dict[str, Any]:
         """The document in *record* with what the holder changed, else with every field of the model as it is here.
 
+        Of an object - metadata, state, agent data - his change is the keys that he added, changed or took out.
+
         Raises:
             StorageValidationError: something that cannot stand where the format keeps it.
         """
@@ -130,7 +132,9 @@ class Held:
                 continue
             if name in _OF_ONE_TYPE and name not in there and document.get(name) is not None:
                 continue  # of a type that could not be shown
-            changes[name] = {} if mine is None and name in WHOLE else mine
+            changes[name] = mine
+            if name in OBJECTS:
+                changes[name] = _changed_keys(there.get(name) or {}, seen=theirs or {}, now=mine or {})
         return changes
 
     def _changed_extra(self, record: Mapping[str, Any], format: Format) -> dict[str, Any]:
@@ -144,6 +148,12 @@ class Held:
                 message = f"{name!r} is where {format.name} documents keep something else"
                 raise StorageValidationError(message, details={"path": name})
         return changed | {name: DELETE for name in seen if name not in taken and name not in self.extra}
+
+
+def _changed_keys(stored: Fields, *, seen: Fields, now: Fields) -> dict[str, Any]:
+    """*stored* with the top-level keys in which *now* differs from *seen*: each whole, or deleted."""
+    changed = {key: value for key, value in now.items() if key not in seen or not equal(value, seen[key])}
+    return {key: value for key, value in {**stored, **changed}.items() if key in now or key not in seen}
 
 
 def _with_what_is_not_named(

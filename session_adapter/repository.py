@@ -39,9 +39,11 @@ class SessionRepository:
     """Sessions as :class:`Session` objects, on a storage or inside one transaction of it.
 
     A session is written as what its holder changed since he read it, so that writers who change different fields, or
-    add different runs, do not undo each other. One that was not read replaces every field of the model. Runs are added
-    and, by ``run_id``, replaced; one that is left out stays. What is handed in is not changed, and what is handed out
-    shares nothing with what is stored. What was handed out in a transaction that was undone has to be read again.
+    add different runs, do not undo each other. State, metadata and agent data are written key by key on their top
+    level: changed and new keys whole, removed ones are deleted, others stay; of two who change one the later wins. A
+    session that was not read replaces every field of the model. Runs are added and, by ``run_id``, replaced; one that
+    is left out stays. What is handed in is not changed, and what is handed out shares nothing with what is stored.
+    What was handed out in a transaction that was undone has to be read again.
 
     Args:
         storage: where they are kept: an open storage, or a URL; in memory without either.

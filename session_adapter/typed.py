@@ -19,8 +19,8 @@ from session_adapter.timestamps import Zone
 from unified_storage.record import new_id
 from unified_storage.values import copied
 
-WHOLE = ("metadata", "state", "agent_data")
-DOCUMENTED = (*NAMES, *WHOLE, "summary")
+OBJECTS = ("metadata", "state", "agent_data")
+DOCUMENTED = (*NAMES, *OBJECTS, "summary")
 """The fields of the model that stand in a document."""
 
 
@@ -43,6 +43,7 @@ def shown_session(
         runs: its runs, as ``.runs`` hands them out.
         events: its events to show, as ``.events`` hands them out.
         levels: what its state shows of app and user beside its own, under prefixed keys; never written by a session.
+            It is kept, and not to be changed afterwards.
         digests: of the frozen *runs* by run id, where they are known.
     """
     key = visible_id(record)
@@ -60,14 +61,15 @@ def shown_session(
             "events": [Event.model_validate(event) for event in events],
         }
     )
-    session.state |= copied(dict(levels or {}))
+    if levels:
+        session.state |= copied(dict(levels))
     session._shown = Shown(
         stored_id=record["id"],
         created_at=record["created_at"],
         version=record["version"],
         scoped=isinstance(key, SessionKey),
         fields=fields,
-        levels=copied(dict(levels or {})),
+        levels=levels or {},
         runs=digests or {run.run_id: digest(frozen(run.body(), "runs")) for run in read},
     )
     return session

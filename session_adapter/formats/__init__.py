@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3
+from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
 from session_adapter.formats.langchain import LANGCHAIN_FILE, LANGCHAIN_REDIS, LANGCHAIN_SQL
 from session_adapter.formats.legacy_files import G0, G1, G2, G3
+from session_adapter.formats.openai_agents import (
+    OPENAI_ADVANCED,
+    OPENAI_ENCRYPTED,
+    OPENAI_REDIS,
+    OPENAI_SQLALCHEMY,
+    OPENAI_SQLITE,
+)
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.formats.places import Document, is_mapping
 from session_adapter.formats.scoped_redis import SCOPED_REDIS
+from session_adapter.formats.trpc_agent import TRPC_V1, TRPC_V2
 from unified_storage.errors import StorageValidationError
 
 __all__ = [
@@ -54,6 +62,13 @@ FORMATS: tuple[Format, ...] = (
     ADK_V1,
     ADK_SQLITE,
     ADK_V0,
+    OPENAI_SQLITE,
+    OPENAI_SQLALCHEMY,
+    OPENAI_ADVANCED,
+    OPENAI_REDIS,
+    OPENAI_ENCRYPTED,
+    TRPC_V2,
+    TRPC_V1,
     SCOPED_REDIS,
 )
 _BY_NAME = {format.name: format for format in FORMATS}

@@ -35,6 +35,8 @@ def losses(parcel: Parcel, format: PeerFormat) -> list[str]:
 def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
     if not parcel.is_session:
         yield parcel.record["type"]
+        if not parcel.record["data"].get("state"):
+            yield "empty_states"
         return
     record = parcel.record
     if isinstance(visible_id(record), SessionKey):
@@ -46,6 +48,8 @@ def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
         yield "expires_at"
     if any(_is_further(log) for log in parcel.logs):
         yield "further_logs"
+    if any(_is_further(log) and parse_log_id(log["log_id"]).name.startswith("branch:") for log in parcel.logs):
+        yield "branches"
     history = history_in(record, parcel.logs)
     if not history:
         yield "empty_sessions"

@@ -191,7 +191,7 @@ def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerForm
         shown = format.read(raw).shown
     entries = _elements(_entries(parcel, history_of(record["id"])), format, fields)
     document = format.write(SessionBundle(_placeable(fields, shown, record, format), entries, raw, shown))
-    return PeerSession(key, document, _further(parcel), record["expires_at"], size=parcel.size)
+    return PeerSession(key, document, _further(parcel, format), record["expires_at"], size=parcel.size)
 
 
 def _fields_of(record: Mapping[str, Any], key: SessionId, format: PeerFormat) -> dict[str, Any]:
@@ -240,9 +240,13 @@ def _entries(parcel: Parcel, id: str) -> list[dict[str, Any]]:
     return next((log["entries"] for log in parcel.logs if log["log_id"] == id), [])
 
 
-def _further(parcel: Parcel) -> dict[str, list[dict[str, Any]]]:
+def _further(parcel: Parcel, format: PeerFormat) -> dict[str, list[dict[str, Any]]]:
     named = ((parse_log_id(log["log_id"]).name, log["entries"]) for log in parcel.logs)
-    return {name: entries for name, entries in named if entries and name not in (HISTORY, RAW)}
+    logs = {name: entries for name, entries in named if entries and name not in (HISTORY, RAW)}
+    if format.placed_log is None:
+        return logs
+    placed = {name: format.placed_log(name, [entry["body"] for entry in entries]) for name, entries in logs.items()}
+    return {name: [{"body": body} for body in bodies] for name, bodies in placed.items() if bodies}
 
 
 def _elements(entries: Iterable[Mapping[str, Any]], format: PeerFormat, fields: Mapping[str, Any]) -> list[Any]:

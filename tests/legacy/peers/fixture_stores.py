@@ -51,6 +51,14 @@ READ = (
     "adk_sqlite",
     "adk_v0_1_3",
     "adk_v0_1_21",
+    "trpc_hashidx",
+    "trpc_hashidx_prefix",
+    "trpc_zset",
+    "openai_sqlite",
+    "openai_sqlalchemy",
+    "openai_advanced",
+    "openai_redis",
+    "openai_encrypted",
 )
 """The stores that something here reads."""
 

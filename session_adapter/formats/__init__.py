@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3
+from session_adapter.formats.agno_go import AGNO_GO, AGNO_GO_SERVICE
 from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
@@ -56,6 +57,8 @@ FORMATS: tuple[Format, ...] = (
     AGNO3,
     AGNO2,
     AGNO1,
+    AGNO_GO,
+    AGNO_GO_SERVICE,
     LANGCHAIN_SQL,
     LANGCHAIN_REDIS,
     LANGCHAIN_FILE,

@@ -122,7 +122,7 @@ class _WithRunRows(PeerFormat):
     """3.x, in which each run has a row of its own."""
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
-        document = _with_kind(super().write(bundle))
+        document = with_kind(super().write(bundle))
         runs = document.get("runs")
         return document if not isinstance(runs, list) else {**document, "rows": _rows(document, runs)}
 
@@ -131,10 +131,11 @@ class _WithRuns(PeerFormat):
     """2.x, in which the row of a session holds its runs."""
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
-        return _with_kind(super().write(bundle))
+        return with_kind(super().write(bundle))
 
 
-def _with_kind(document: dict[str, Any]) -> dict[str, Any]:
+def with_kind(document: dict[str, Any]) -> dict[str, Any]:
+    """*document* with a type of session in its row, where that has none."""
     row = document["session"]
     return document if row.get("session_type") else {**document, "session": {**row, "session_type": kind_of(row)}}
 
@@ -194,7 +195,7 @@ def _never(event: Mapping[str, Any]) -> dict[str, Any]:
 _RUNS_OF_1 = RunForm(places=_places_of_1, id=_id_of_1, begun=_begun_of_1)
 _ENGINES = ("sqlite", "postgresql")
 
-AGNO3 = _WithRunRows(
+AGNO3: PeerFormat = _WithRunRows(
     "agno3",
     event_of,
     message_of,
@@ -213,7 +214,7 @@ AGNO3 = _WithRunRows(
     compared=spelled_apart,
     refusal=not_json,
 )
-AGNO2 = _WithRuns(
+AGNO2: PeerFormat = _WithRuns(
     "agno2",
     event_of,
     message_of,

@@ -44,7 +44,7 @@ def built(turn: Turn) -> dict[str, Any]:
     if turn.run is not None and _is_agnos(turn.run):
         return _with_messages(turn.run, [message_of(event) for event in turn.events])
     kind = kind_of(turn.session)
-    run_id = turn.run_id or _named(turn)
+    run_id = turn.run_id or named_after(turn)
     messages = [message_of(event) for event in turn.events]
     owner = {
         "run_id": run_id,
@@ -102,7 +102,7 @@ def _status(told: Any) -> str:
     return word if word in _STATUSES else "COMPLETED"
 
 
-def _named(turn: Turn) -> str:
+def named_after(turn: Turn) -> str:
     """A name for a run that has none: the same for the same turn of the same session, and no other's."""
     said = json.dumps([turn.session["id"], turn.position, list(turn.events)], sort_keys=True, default=str)
     return str(uuid5(_NAMES, said))

@@ -140,7 +140,7 @@ class AgnoStore:
         warnings = [f"{name}_{word}" for name, column in columns.items() for word in column.warnings]
         held = columns.pop("runs", Decoded(None, 0))
         session.pop("runs", None)
-        if self.format is AGNO2:
+        if self._runs is None:
             columns["runs"] = held
             document = {"session": session, "runs": listed_runs(held)}
         else:
@@ -181,7 +181,7 @@ class AgnoStore:
     def _session_row(self, one: PeerSession) -> Row:
         document = one.document
         values = dict(document["session"])
-        if self.format is AGNO2:
+        if self._runs is None:
             values["runs"] = document.get("runs")
         elif self._tables.has_runs_column:
             values["runs"] = None  # the copy that an upgrade leaves; its runs have rows now

@@ -44,6 +44,12 @@ FAMILIES = {
 }
 """Fixture store -> the word before the + of its URL."""
 READ = (
+    "agno1",
+    "agno2",
+    "agno2_upgraded",
+    "agno3",
+    "agnogo_postgres",
+    "agnogo_sqlite",
     "langchain_sql",
     "langchain_redis",
     "langchain_file",

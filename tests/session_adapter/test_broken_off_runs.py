@@ -248,13 +248,12 @@ async def check_closed_by_its_end(service: ScopedSessionService) -> list[dict[st
 async def test_a_failing_storage_is_told_and_the_next_run_closes_the_last_one(storage: IUnifiedStorage) -> None:
     async def run(context: RunContext) -> AsyncIterator[Told]:
         yield calls("c1")
-        service._storage = broken
+        broken._verbs = ()  # from here on all of them fail
         yield found("c1")
 
     failure = StorageError("the disk is full")
-    broken = Failing(storage, failure)
-    service = ScopedSessionService(storage)
-    runner = Runner("shop", Function(run), service)
+    broken = Failing(storage, failure, "no verb yet")
+    runner = Runner("shop", Function(run), ScopedSessionService(broken))
     with pytest.raises(StorageError) as raised:
         await heard(runner)
     assert raised.value is failure

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3
 from session_adapter.formats.agno_go import AGNO_GO, AGNO_GO_SERVICE
-from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
 from session_adapter.formats.canonical import BARE, CANONICAL
 from session_adapter.formats.format import Event, Format, SessionBundle
 from session_adapter.formats.langchain import LANGCHAIN_FILE, LANGCHAIN_REDIS, LANGCHAIN_SQL
+from session_adapter.formats.langgraph import LANGGRAPH
 from session_adapter.formats.legacy_files import G0, G1, G2, G3
 from session_adapter.formats.openai_agents import (
     OPENAI_ADVANCED,
@@ -62,6 +63,7 @@ FORMATS: tuple[Format, ...] = (
     LANGCHAIN_SQL,
     LANGCHAIN_REDIS,
     LANGCHAIN_FILE,
+    LANGGRAPH,
     ADK_V1,
     ADK_SQLITE,
     ADK_V0,

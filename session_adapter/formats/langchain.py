@@ -13,7 +13,17 @@ from session_adapter.formats.format import Event
 from session_adapter.formats.peer import Fields, PeerFormat
 from session_adapter.formats.places import is_mapping, text_of
 
-_ROLES = {"human": "user", "ai": "assistant", "tool": "tool", "system": "system", "function": "tool"}
+_ROLES = {
+    "human": "user",
+    "ai": "assistant",
+    "tool": "tool",
+    "system": "system",
+    "function": "tool",
+    "HumanMessageChunk": "user",
+    "AIMessageChunk": "assistant",
+    "ToolMessageChunk": "tool",
+    "SystemMessageChunk": "system",
+}
 _TYPES = {"user": "human", "assistant": "ai", "tool": "tool", "system": "system"}
 _LOSES = (
     *("user", "app", "participants", "name", "metadata", "state", "user_state", "app_state", "summary"),

@@ -53,6 +53,7 @@ READ = (
     "langchain_sql",
     "langchain_redis",
     "langchain_file",
+    "langgraph_sqlite",
     "adk_v1",
     "adk_sqlite",
     "adk_v0_1_3",

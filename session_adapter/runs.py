@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import events_of, history_of, is_run, run_id_of, run_in
+from session_adapter.entries import events_of, history_of, is_run, places_in, run_id_of, run_in
 from session_adapter.errors import storage_failures
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.history import edited, mark, replaced_in_place
@@ -147,24 +147,32 @@ _UNSEEN = 2**63
 def gathered(entries: Entries) -> list[Run]:
     """The runs that all *entries* of a history show, as :meth:`Runs.read` hands them out."""
     runs: dict[object, Run] = {}
+    known: dict[object, set[str]] = {}
     loose: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         run_id = run_id_of(entry)
         if (run := run_in(entry["body"])) is not None:
-            runs[entry["seq"] if run_id is None else run_id] = dict(run)
+            name = entry["seq"] if run_id is None else run_id
+            runs[name], known[name] = dict(run), _ids(messages[at] for messages, at in places_in(entry["body"]))
         elif run_id is not None:
             runs.setdefault(run_id, {"run_id": run_id, "messages": []})
             loose.setdefault(run_id, []).extend(events_of(entry["body"]))
     for run_id, messages in loose.items():
-        runs[run_id] = _with_messages(runs[run_id], messages)
+        runs[run_id] = _with_messages(runs[run_id], messages, known.get(run_id, set()))
     return [*runs.values()]
 
 
-def _with_messages(run: Run, messages: list[dict[str, Any]]) -> Run:
+def _with_messages(run: Run, messages: list[dict[str, Any]], known: set[str]) -> Run:
     own = run.get("messages")
     present = own if isinstance(own, list) else []
-    ids = {message.get("id") for message in present if isinstance(message, Mapping)} - {None}
-    return run | {"messages": [*present, *(message for message in messages if message.get("id") not in ids)]}
+    ids = known | _ids(present)
+    new = [message for message in messages if not _ids([message]) & ids]
+    return run | {"messages": [*present, *new]} if new else run
+
+
+def _ids(messages: Iterable[object]) -> set[str]:
+    found = (message.get("id") for message in messages if isinstance(message, Mapping))
+    return {id for id in found if isinstance(id, str)}
 
 
 def _checked_run(run: object, path: str) -> Run:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from session_adapter.entries import events_of, places_in, run_id_of, run_in, same_form
+from session_adapter.entries import events_of, is_run, places_in, run_id_of, run_in, same_form
 from session_adapter.formats import Event, entry_form
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.formats.runs import Run, RunForm, Turn
@@ -86,25 +86,25 @@ def runs_built(
 
 def _built(slot: _Slot, at: int, format: PeerFormat, form: RunForm, session: Mapping[str, Any]) -> Any:
     if slot.own is _NOTHING:
-        return form.built(Turn(slot.run_id, _once(slot.events), session, at, slot.run))
-    present = _ids(slot.own, format)
-    added = [event for event in slot.events if event.get("id") is None or event["id"] not in present]
+        return form.built(Turn(slot.run_id, _new(slot.events, set()), session, at, slot.run))
+    added = _new(slot.events, _ids(slot.own, format))
     return form.longer(slot.own, added) if added else slot.own
 
 
-def _once(events: list[Event]) -> list[Event]:
-    """*events*, each that has an id once."""
-    known: set[Any] = set()
+def _new(events: list[Event], known: set[str]) -> list[Event]:
+    """*events*, each that has an id once, those of *known* ids left out."""
     left: list[Event] = []
     for event in events:
-        if event.get("id") is None or event["id"] not in known:
+        id = event.get("id")
+        if not isinstance(id, str):
             left.append(event)
-        known.add(event.get("id"))
+        elif id not in known:
+            left.append(event)
+            known.add(id)
     return left
 
 
-def _ids(run: Any, format: PeerFormat) -> set[Any]:
-    if not isinstance(run, Mapping):
-        return set()
-    places = places_in({"format": format.name, "value": run})
-    return {messages[at].get("id") for messages, at in places}
+def _ids(run: Any, format: PeerFormat) -> set[str]:
+    body = {"format": format.name, "value": run}
+    found = [messages[at].get("id") for messages, at in places_in(body)] if is_run(body) else []
+    return {id for id in found if isinstance(id, str)}

@@ -1,0 +1,58 @@
+"""The application: routes, and what stands before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import FastAPI, Request, Response
+
+from session_api.callers import Authenticator
+from session_api.databases import Databases
+from session_api.encoding import answer
+from session_api.failures import add_failures
+from session_api.gate import Gate, RateLimit
+from session_api.paths import SlashlessPaths
+from session_api.routes import session_routes
+
+
+def create_app(
+    databases: Databases,
+    *,
+    authenticate: Authenticator | None = None,
+    limit: RateLimit | None = None,
+    accept_history: bool = False,
+) -> FastAPI:
+    """The service as an ASGI application, to be served alone or mounted into another one.
+
+    Args:
+        databases: opened when the application starts, closed when it ends.
+        authenticate: says who a caller is; None lets everybody in.
+        limit: says how long a caller has to wait.
+        accept_history: new sessions may bring runs and a summary.
+    """
+
+    @asynccontextmanager
+    async def lifetime(_: FastAPI) -> AsyncIterator[None]:
+        await databases.open()
+        try:
+            yield
+        finally:
+            await databases.close()
+
+    app = FastAPI(title="Sessions", lifespan=lifetime, redirect_slashes=False)
+    app.state.databases = databases
+    app.state.instantiated_at = datetime.now(UTC)
+    app.include_router(session_routes(accept_history=accept_history))
+    app.add_api_route("/health", health, methods=["GET"], tags=["Health"])
+    add_failures(app)
+    app.add_middleware(Gate, authenticate=authenticate, limit=limit)
+    app.add_middleware(SlashlessPaths)
+    return app
+
+
+async def health(request: Request) -> Response:
+    """That the service runs, and since when."""
+    since = request.app.state.instantiated_at.isoformat().replace("+00:00", "Z")
+    return answer({"status": "ok", "instantiated_at": since})

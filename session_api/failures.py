@@ -1,0 +1,79 @@
+"""Failures as answers: statuses from one table, and no word of what a database said."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from session_api.encoding import answer
+from session_api.tables import SeveralSessions
+from unified_storage.errors import (
+    StorageCapacityError,
+    StorageClosedError,
+    StorageConflictError,
+    StorageConnectionError,
+    StorageError,
+    StorageTimeoutError,
+    StorageTransactionError,
+    StorageValidationError,
+)
+
+log = logging.getLogger("session_api")
+
+UNAVAILABLE = "The database is not available"
+_STATUS: dict[type[StorageError], tuple[int, str]] = {
+    SeveralSessions: (409, "Several sessions have this id; say whose it is by user_id"),
+    StorageValidationError: (422, "The request holds something that cannot be stored"),
+    StorageCapacityError: (413, "The request is too large to be stored"),
+    StorageConnectionError: (503, UNAVAILABLE),
+    StorageTimeoutError: (503, UNAVAILABLE),
+    StorageClosedError: (503, UNAVAILABLE),
+    StorageConflictError: (503, "Others are writing the same; try again"),
+}
+INTERNAL = "Internal server error"
+
+
+def add_failures(app: FastAPI) -> None:
+    """Have *app* answer with what its handlers raise."""
+    app.add_exception_handler(RequestValidationError, _unprocessable)
+    app.add_exception_handler(StorageError, _failed)
+
+
+async def _unprocessable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return answer({"detail": [_told(one) for one in error.errors()]}, 422)
+
+
+def _told(error: Any) -> dict[str, Any]:
+    told = {name: error[name] for name in ("type", "loc", "msg", "input", "ctx") if name in error}
+    if isinstance(told.get("input"), bytes):  # a body that is no JSON
+        told["input"] = told["input"].decode("utf-8", "replace")
+    return told
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageError)
+    failure = _deepest(error)
+    status, detail = next((known for kind, known in _STATUS.items() if isinstance(failure, kind)), (500, INTERNAL))
+    if status == 422:
+        return answer({"detail": [_invalid(failure)]}, 422)
+    level = logging.ERROR if status >= 500 else logging.INFO
+    log.log(level, "a storage refused", extra={"status": status, "error_code": failure.error_code})
+    if status == 500:
+        log.error("unexpected failure of a storage", exc_info=error)
+    return answer({"detail": detail}, status, {"retry-after": "1"} if status == 503 else None)
+
+
+def _deepest(error: StorageError) -> StorageError:
+    """What a transaction failed of, where it says so."""
+    while isinstance(error, StorageTransactionError) and isinstance(error.cause, StorageError):
+        error = error.cause
+    return error
+
+
+def _invalid(error: StorageError) -> dict[str, Any]:
+    path = str(error.details.get("path") or "")
+    return {"type": "value_error", "loc": ["body", *path.split(".")], "msg": error.message, "input": None}

@@ -1,0 +1,69 @@
+"""The recorded answers of AgentOS, replayed against the service over real connections."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract import contract
+from tests.contract.serve import PROFILES, contract_app, database_ids
+from tests.places import engines, place_on
+from tests.session_api.serving import served
+
+RECORDINGS = Path(contract.__file__).parent
+GOLDEN = RECORDINGS / "golden.json"
+WANTED_STEPS = 344
+"""Recorded steps in which AgentOS answers as it should."""
+
+
+class Replaying(contract.Recorder):
+    """The recorder on one connection a service: ours stays open after a failure."""
+
+    clients: dict[str, httpx.Client]
+
+    def send(self, profile: str, method: str, path: str, **request: Any) -> httpx.Response:
+        client = self.clients.setdefault(profile, httpx.Client(timeout=self.timeout, trust_env=False))
+        return client.request(method, self.urls[profile] + path, **request)
+
+
+def replayed(urls: dict[str, str]) -> dict[str, Any]:
+    """How the answers of the services at *urls*, one a profile, differ from the recorded ones."""
+    profiles, scenarios = contract.load_scenarios([str(RECORDINGS / "scenarios.json")])
+    recorder = Replaying(urls["default"], profiles, urls, 60, "/__seed__")
+    recorder.clients = {}
+    try:
+        found = {scenario["id"]: recorder.run(scenario) for scenario in scenarios}
+    finally:
+        for client in recorder.clients.values():
+            client.close()
+    golden = json.loads(GOLDEN.read_text("utf-8"))
+    return contract.compare(golden, {"scenarios": found}, loose=False, only=[])
+
+
+@pytest.mark.parametrize("engine", engines("sqlite", "postgresql"))
+async def test_every_recorded_answer_is_given(engine: str, tmp_path: Path):
+    """S4.1, T4.1: no counted difference in any profile; where AgentOS is wrong, the answer is a better one."""
+    async with AsyncExitStack() as stack:
+        with ExitStack() as services:
+            urls = {}
+            for profile in PROFILES:
+                storages = {}
+                for name in database_ids(profile):
+                    folder = tmp_path / profile / name
+                    folder.mkdir(parents=True)
+                    storages[name] = (await stack.enter_async_context(place_on(engine, folder))).open()
+                urls[profile] = services.enter_context(served(contract_app(profile, storages)))
+            found = replayed(urls)
+    assert found["different"] == []
+    assert found["skipped"] == []
+    assert found["same"] >= WANTED_STEPS
+    assert [_status(one) for one in found["bug"] if (_status(one) or 0) >= 500] == []
+
+
+def _status(difference: dict[str, Any]) -> int | None:
+    return next((ours for where, _, ours in difference["diffs"] if where == "/status"), None)

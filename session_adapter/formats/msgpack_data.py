@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-MAX_DEPTH = 256
+MAX_DEPTH = 128
 _NUMBERS = {
     0xCA: ">f",
     0xCB: ">d",
@@ -54,7 +54,10 @@ def read_msgpack(content: bytes, extension: Extension, depth: int = 0) -> Any:
         NotMessagePack: it is none; nothing of it was executed.
     """
     reader = _Reader(content, extension)
-    value = reader.value(depth)
+    try:
+        value = reader.value(depth)
+    except RecursionError:
+        raise NotMessagePack("it nests too deep") from None
     if reader.at != len(content):
         raise NotMessagePack(f"something follows at byte {reader.at}")
     return value

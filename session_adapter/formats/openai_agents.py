@@ -239,7 +239,13 @@ def written_time(moment: datetime) -> str:
     return render(moment.replace(microsecond=0))
 
 
-def _format(name: str, engines: tuple[str, ...], *loses: str, is_timed: bool = True) -> PeerFormat:
+def _placed_branch(name: str, bodies: list[Any]) -> list[Any]:
+    return bodies if name.startswith("branch:") else []
+
+
+def _format(
+    name: str, engines: tuple[str, ...], *loses: str, is_timed: bool = True, has_branches: bool = False
+) -> PeerFormat:
     return PeerFormat(
         name,
         item_to_event,
@@ -252,12 +258,13 @@ def _format(name: str, engines: tuple[str, ...], *loses: str, is_timed: bool = T
         blank=_blank,
         written_time=written_time,
         is_timed=is_timed,
-        row_lists=("turn_usage", "unplaced") if name == "openai-advanced" else (),
+        row_lists=("turn_usage", "unplaced") if has_branches else (),
+        placed_log=_placed_branch if has_branches else None,
     )
 
 
 OPENAI_SQLITE = _format("openai-sqlite", ("sqlite",), "further_logs", "expires_at")
 OPENAI_SQLALCHEMY = _format("openai-sqlalchemy", ("sqlite", "postgresql", "mysql"), "further_logs", "expires_at")
-OPENAI_ADVANCED = _format("openai-advanced", ("sqlite",), "expires_at")
+OPENAI_ADVANCED = _format("openai-advanced", ("sqlite",), "expires_at", has_branches=True)
 OPENAI_REDIS = _format("openai-redis", ("redis",), "event_times", "further_logs", is_timed=False)
 OPENAI_ENCRYPTED = _format("openai-encrypted", ("sqlite", "postgresql", "mysql", "redis"), "further_logs", "expires_at")

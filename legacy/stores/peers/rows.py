@@ -12,7 +12,7 @@ import re
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,11 @@ class PostgreSQLRows(Rows):
         self._reading = reading
 
     async def stream(self, sql: str, *parameters: Any) -> AsyncIterator[list[Row]]:
-        cursor = await self._connection.cursor(_numbered(sql), *parameters)
-        while rows := await cursor.fetch(_AT_A_TIME):
-            yield [dict(row) for row in rows]
+        # A cursor lives in a transaction alone, and a database that is to be written stands in none between its steps.
+        async with nullcontext() if self._connection.is_in_transaction() else self._connection.transaction():
+            cursor = await self._connection.cursor(_numbered(sql), *parameters)
+            while rows := await cursor.fetch(_AT_A_TIME):
+                yield [dict(row) for row in rows]
 
     async def tables(self) -> Tables:
         found = await self.select(

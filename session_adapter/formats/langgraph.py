@@ -21,6 +21,7 @@ ROW_LISTS = ("checkpoints", "writes")
 _SNAPSHOT = 7
 _WITH_KEYWORDS = (2, 4, 5)
 _OWN_CHANNELS = ("__", "branch:")
+_KEPT = ("state", "created_at", "updated_at", "empty_sessions")
 
 Row = Mapping[str, Any]
 
@@ -166,10 +167,7 @@ LANGGRAPH = PeerFormat(
     },
     family="langgraph",
     engines=("sqlite",),
-    loses=(
-        "new_sessions",
-        *(word for word in LANGCHAIN_SQL.loses if word not in ("state", "created_at", "updated_at")),
-    ),
+    loses=("new_sessions", *(word for word in LANGCHAIN_SQL.loses if word not in _KEPT)),
     blank=_blank,
     row_lists=ROW_LISTS,
     refusal=refusal,

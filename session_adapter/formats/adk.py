@@ -146,11 +146,15 @@ def _carrying(metadata: Any, further: Mapping[str, Any]) -> dict[str, Any]:
 def _made_id(document: Mapping[str, Any], at: int) -> str:
     """An id for the event at that place of that session: the same one each time."""
     parts = repr((document["app_name"], document["user_id"], document["id"], at))
-    return str(UUID(bytes=hashlib.sha256(parts.encode("utf-8", "backslashreplace")).digest()[:16], version=8))
+    return str(UUID(bytes=hashlib.sha256(parts.encode("utf-8", "backslashreplace")).digest()[:16], version=5))
 
 
 def _naive_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f").rjust(26, "0")
+
+
+def _aware_text(moment: datetime) -> str:
+    return f"{_naive_text(moment)}+00:00"
 
 
 def _row_of(body: dict[str, Any]) -> dict[str, Any]:
@@ -221,4 +225,4 @@ def _format(name: str, engines: tuple[str, ...], body: Any, written_time: Any, *
 _SERVERS = ("sqlite", "postgresql", "mysql")
 ADK_V1 = _format("adk-v1", _SERVERS, _body_of_row, _naive_text, naive_zone=UTC)
 ADK_SQLITE = _format("adk-sqlite", ("sqlite",), _body_of_row, datetime.timestamp, naive_zone=UTC)
-ADK_V0 = _format("adk-v0", _SERVERS, _body_of_v0, _naive_text, writes=False, needs_zone=True)
+ADK_V0 = _format("adk-v0", _SERVERS, _body_of_v0, _aware_text, writes=False, needs_zone=True)

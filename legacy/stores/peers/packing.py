@@ -24,7 +24,7 @@ from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
 from session_adapter.metadata import own_fields
 from session_adapter.timestamps import Zone, read_time, render
-from unified_storage.logs import log_id, parse_log_id
+from unified_storage.logs import MAX_KEY_BYTES, log_id, parse_log_id
 from unified_storage.values import equal
 
 RAW = "raw"
@@ -148,12 +148,13 @@ class Packing:
 
 
 def _keyed_once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """*entries*, of which only the first of a key keeps it: writers repeat what they call unique."""
+    """*entries*, of which only the first of a key keeps it: writers repeat what they call unique, or make it long."""
     known: set[Any] = set()
     for entry in entries:
-        if entry["key"] in known:
+        key = entry["key"]
+        if key in known or (key is not None and len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES):
             entry["key"] = None
-        known.add(entry["key"])
+        known.add(key)
     return entries
 
 

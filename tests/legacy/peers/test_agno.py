@@ -24,7 +24,7 @@ BENCH = Path(__file__).parents[3] / ".venv-bench/bin/python"
 READER = Path(__file__).parent / "readers/agno_sessions.py"
 WRITTEN = {"agno3": "agno3", "agno2": "agno2", "agno2_upgraded": "agno3", "agno1": "agno"}
 """Fixture store -> the form in which it is written again."""
-TWO_TURNS = [
+TWO_TURNS: list[dict[str, Any]] = [
     {"role": "user", "content": "And my bag?"},
     {
         "role": "assistant",
@@ -188,7 +188,7 @@ async def test_agno_reads_sessions_that_never_were_its_own(tmp_path: Path) -> No
         **{kind: kind for kind in ("agent", "team", "workflow")},
         **dict.fromkeys(("other", "empty", "s1"), "agent"),
     }
-    expected = conversation_hash([dict(event) for event in TWO_TURNS])
+    expected = conversation_hash(TWO_TURNS)
     assert {conversation_hash(found[kind]["messages"]) for kind in ("agent", "team", "workflow")} == {expected}
     assert (found["agent"]["name"], found["agent"]["state"], len(found["agent"]["runs"])) == (
         "Agent",

@@ -142,11 +142,19 @@ class Histories:
 
     async def write(self, found: Sequence[Found]) -> None:
         sessions = [one for one in found if isinstance(one, PeerSession)]
-        gone = [(one.key,) for one in sessions]
         rows = [(one.key, text_of(message)) for one in sessions for message in one.document["messages"]]
         async with self._rows.written():
-            await self._rows.execute(f"DELETE FROM {self._table} WHERE session_id = ?", gone)
+            await self._delete([str(one.key) for one in sessions])
             await self._rows.execute(f"INSERT INTO {self._table} (session_id, message) VALUES (?, ?)", rows)
+
+    async def _delete(self, ids: Sequence[str]) -> None:
+        delete = f"DELETE FROM {self._table} WHERE session_id = ?"
+        if self._rows.engine != "mysql":
+            await self._rows.execute(delete, [(id,) for id in ids])
+            return
+        # there a column may take "a", "A" and "a " for the same; the first condition is what its index answers
+        exactly = f"{delete} AND CAST(session_id AS BINARY) = CAST(? AS BINARY)"
+        await self._rows.execute(exactly, [(id, id) for id in ids])
 
     async def close(self) -> None:
         if self._copy is not None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from session_adapter.entries import event_entry, flat_events, history_of, is_run, places_in, run_id_of
 from session_adapter.errors import storage_failures
-from session_adapter.formats import Event
+from session_adapter.formats import Event, entry_body, entry_form
 from session_adapter.history import brought, edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, no_session, record_id
 from session_adapter.metadata import own_fields
@@ -301,14 +301,21 @@ def _name(run_id: object, event: Event) -> _Name | None:
 
 
 def _without_last_message(entry: Entry) -> Entries:
-    """What is left of *entry* when its last message is taken out: nothing, or a run with messages."""
+    """What is left of *entry* when its last message is taken out: nothing, or what shows those before it."""
     if not is_run(entry["body"]):
-        return []
+        return _without_last_event(entry)
     shorter = deepcopy(entry)
     places = places_in(shorter["body"])
     messages, at = places[-1]
     del messages[at]
     return [shorter] if len(places) > 1 else []
+
+
+def _without_last_event(entry: Entry) -> Entries:
+    format, value = entry_form(entry["body"])
+    if format is None or format.shorter is None or len(format.events(value)) < 2:
+        return []
+    return [{**entry, "body": entry_body(format, format.shorter(value))}]
 
 
 def _checked_event(event: object, path: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from uuid import UUID
 from session_adapter.formats.adk_events import OURS, body_of, events_in, storable
 from session_adapter.formats.format import Event, SessionBundle
 from session_adapter.formats.peer import Fields, PeerFormat
-from session_adapter.formats.places import Path, is_mapping, text_of
+from session_adapter.formats.places import Path, is_mapping, text_of, value_at, with_value
 from session_adapter.timestamps import read_time
 
 FAMILY = "adk"
@@ -157,6 +157,14 @@ def _aware_text(moment: datetime) -> str:
     return f"{_naive_text(moment)}+00:00"
 
 
+def _shorter(row: Mapping[str, Any]) -> dict[str, Any]:
+    """*row* without the last of its results."""
+    path = ("event_data", "content", "parts") if "event_data" in row else ("content", "parts")
+    parts = value_at(row, path)
+    last = max(at for at, part in enumerate(parts) if is_mapping(part) and is_mapping(part.get("function_response")))
+    return with_value(row, path, [*parts[:last], *parts[last + 1 :]])
+
+
 def _row_of(body: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": body.get("id"),
@@ -208,6 +216,7 @@ def _format(name: str, engines: tuple[str, ...], body: Any, written_time: Any, *
         history_path=("events",),
         own_places=_PLACES,
         to_events=to_events,
+        shorter=_shorter,
         family=FAMILY,
         engines=engines,
         is_scoped=True,

@@ -74,6 +74,7 @@ class Format:
             timestamp`` ..., each as found); None for a value that cannot be read as an event.
         to_events: for a form in which one value may show several events: all of them, in order. The first is what
             ``to_event`` gives.
+        shorter: a value that shows several, without what shows the last of them.
         from_event: an event -> an entry's value in this form; what the form has no place for is carried along.
         history_path: where a document keeps its message list; None for a form without one.
         own_places: where this format keeps what does not stand in its usual place, by field of the neutral model.
@@ -89,6 +90,7 @@ class Format:
     own_places: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     recognises: Callable[[Document], bool] | None = None
     to_events: Callable[[Any], list[Event]] | None = None
+    shorter: Callable[[Any], Any] | None = None
     run_form: RunForm | None = None
 
     def events(self, value: Any) -> list[Event]:
@@ -168,10 +170,10 @@ class Format:
             shown["id"] = id
         return SessionBundle(deepcopy(shown), list(self.history(document) or []), self.without_history(document), shown)
 
-    def shown(self, document: Document, zone: Zone = None) -> dict[str, Any]:
-        """The fields of the neutral model that *document* has; they share what is in it."""
+    def shown(self, document: Document, zone: Zone = None, names: tuple[str, ...] = SHOWN) -> dict[str, Any]:
+        """The fields *names* of the neutral model that *document* has; they share what is in it."""
         raw = self.without_history(document)
-        there = [name for name, heads in _heads(self) if not heads.isdisjoint(raw)]
+        there = [name for name, heads in _heads(self, names) if not heads.isdisjoint(raw)]
         return {name: value for name in there if (value := self._field(raw, name, zone)) is not None}
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
@@ -238,9 +240,9 @@ class Format:
 
 
 @cache
-def _heads(format: Format) -> list[tuple[str, frozenset[str]]]:
+def _heads(format: Format, names: tuple[str, ...]) -> list[tuple[str, frozenset[str]]]:
     """Each field of the neutral model with the top-level keys under which documents in *format* may have it."""
-    return [(name, frozenset(path[0] for path in format.places(name))) for name in SHOWN]
+    return [(name, frozenset(path[0] for path in format.places(name))) for name in names]
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -237,6 +237,21 @@ async def test_an_event_with_several_results_shows_each(store: Path, tmp_path: P
     assert [event.role for event in session.events] == ["user", "assistant", "tool", "tool", "tool"]
 
 
+async def test_results_of_one_event_are_withdrawn_one_by_one(store: Path, tmp_path: Path) -> None:
+    results = [
+        {"function_response": {"id": f"c{at}", "name": "find", "response": {"result": str(at)}}} for at in range(2)
+    ]
+    with database(store) as connection:
+        add_event(connection, "s1", "e1", said("Find"))
+        add_event(connection, "s1", "e2", {"content": {"parts": [*results, {"text": "So"}]}, "author": "agent"})
+    ours, _ = await imported(store, tmp_path)
+    async with open_storage(ours) as storage:
+        events = SessionStorageAdapter(storage).events
+        popped = [await events.pop(ANN) for _ in range(5)]
+        assert [event and event["content"] for event in popped] == ["1", "0", "So", "Find", None]
+        assert await events.read(ANN) == []
+
+
 async def test_parts_that_are_no_text_stay_parts(store: Path, tmp_path: Path) -> None:
     blob = {"inline_data": {"mime_type": "image/png", "data": "AAAA"}}
     parts = {"two texts": [{"text": "a"}, {"text": "b"}], "a picture": [{"text": "a"}, blob], "none": []}

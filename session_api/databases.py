@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -9,8 +11,12 @@ from dataclasses import dataclass
 from fastapi import HTTPException
 
 from session_api.tables import SessionTables
+from unified_storage.errors import StorageConnectionError
+
+log = logging.getLogger("session_api")
 
 SESSION_TABLE = "agno_sessions"
+CLOSING = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +68,20 @@ class Databases:
         return {name: database.tables for name, database in self._databases.items()}
 
     async def open(self) -> None:
-        """Open all of them, or none."""
+        """Open all of them, or none. One that cannot be reached now is connected by the first request that can."""
         async with AsyncExitStack() as opened:
             for database in self._databases.values():
                 opened.push_async_callback(database.tables.close)
-                await database.tables.open()
+                try:
+                    await database.tables.open()
+                except StorageConnectionError:
+                    log.warning("database not reached yet", extra={"database": database.id})
             self._opened = opened.pop_all()
 
     async def close(self) -> None:
-        """Close all of them."""
-        await self._opened.aclose()
+        """Close all of them; connections that do not end in :data:`CLOSING` seconds are left to the process's end."""
+        try:
+            async with asyncio.timeout(CLOSING):
+                await self._opened.aclose()
+        except TimeoutError:
+            log.warning("databases not closed in time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -60,10 +61,9 @@ async def _failed(request: Request, error: Exception) -> Response:
     status, detail = next((known for kind, known in _STATUS.items() if isinstance(failure, kind)), (500, INTERNAL))
     if status == 422:
         return answer({"detail": [_invalid(failure)]}, 422)
-    level = logging.ERROR if status >= 500 else logging.INFO
-    log.log(level, "a storage refused", extra={"status": status, "error_code": failure.error_code})
-    if status == 500:
-        log.error("unexpected failure of a storage", exc_info=error)
+    level = logging.ERROR if status == 500 else logging.WARNING
+    facts = {"status": status, "error_code": failure.error_code, "places": places_of(error)}
+    log.log(level, "a storage failed", extra=facts)
     return answer({"detail": detail}, status, {"retry-after": "1"} if status == 503 else None)
 
 
@@ -77,3 +77,22 @@ def _deepest(error: StorageError) -> StorageError:
 def _invalid(error: StorageError) -> dict[str, Any]:
     path = str(error.details.get("path") or "")
     return {"type": "value_error", "loc": ["body", *path.split(".")], "msg": error.message, "input": None}
+
+
+def places_of(error: BaseException) -> list[str]:
+    """Where *error* and what it came of arose. Their own words may quote values and statements: no log shows them."""
+    places: list[str] = []
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        places.append(f"{type(at).__name__} at {_place(at)}")
+        at = at.__cause__ or at.__context__
+    return places
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -14,5 +14,6 @@ class SlashlessPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if scope["type"] == "http" and path.endswith("/") and path.rstrip("/"):
-            scope = {**scope, "path": path.rstrip("/"), "raw_path": (scope.get("raw_path") or b"").rstrip(b"/")}
+            # in place, so that what stands around sees the route that is found for it
+            scope["path"], scope["raw_path"] = path.rstrip("/"), (scope.get("raw_path") or b"").rstrip(b"/")
         await self._app(scope, receive, send)

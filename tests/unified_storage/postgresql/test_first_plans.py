@@ -7,7 +7,9 @@ import pytest
 
 from tests.namespaces import without_query
 from unified_storage import open_storage
+from unified_storage.backends.sql import listing
 from unified_storage.backends.sql.statements import Call, Statement
+from unified_storage.filters import parse_filters
 
 pytestmark = pytest.mark.servers
 BY_ID = ["head", "peek", "heads", "peeks", "claim", "load", "claim_any", "load_any"]
@@ -36,7 +38,17 @@ async def test_a_record_is_found_by_its_id(url: str, namespace: str, name: str) 
 async def test_records_are_found_by_their_ids(url: str, namespace: str) -> None:
     async with open_storage(url, namespace=namespace) as storage:
         statements: Any = storage._store.statements  # type: ignore[attr-defined]
-    for call in (statements.heads_of(["a", "b"]), statements.heads_of_type(["a", "b"], "note")):
+    whole = statements.whole_of(["a", "b"], ["note"], 0, with_data=True)
+    for call in (statements.heads_of(["a", "b"]), statements.heads_of_type(["a", "b"], "note"), whole):
         scans = await _scans_of_records(url, call)
         assert scans
         assert all("by_id" in scan for scan in scans)
+
+
+@pytest.mark.parametrize("more", [{}, {"data.n": 1}])
+async def test_a_list_of_named_records_is_asked_for_by_that(url: str, namespace: str, more: dict[str, Any]) -> None:
+    filters = {"$and": [{"type": "note"}, {"id": {"$in": ["b", "a"]}}, more]}
+    async with open_storage(url, namespace=namespace) as storage:
+        store: Any = storage._store  # type: ignore[attr-defined]
+        asked = next(listing.in_order(store, parse_filters(filters), None, None, True))
+        assert asked.sql == store.statements.whole_of(["a", "b"], ["note"], 0, with_data=True).sql

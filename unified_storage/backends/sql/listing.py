@@ -10,6 +10,8 @@ from typing import Any
 from unified_storage.arguments import Place
 from unified_storage.backends.sql import records
 from unified_storage.backends.sql.conditions import Clause, all_equal, all_of, compiled, equal_texts, is_text
+from unified_storage.backends.sql.named import in_order as named_in_order
+from unified_storage.backends.sql.named import named_by
 from unified_storage.backends.sql.shown import shown, shown_without_data
 from unified_storage.backends.sql.statements import Call, Row, Steps
 from unified_storage.backends.sql.store import Slot, Store
@@ -39,8 +41,6 @@ _CHUNK = 500
 _ALL = 1 << 62
 _MOST_MERGED = 50
 _MOST_CLAIMED = 1000
-_MOST_NAMED = 300
-"""Records that a statement of its own looks for; of more, it is not worth keeping one for each number."""
 _FEW = 10_000
 """Up to so many rows a filter's index is walked and sorted; beyond, the walk goes by identity."""
 _FEW_FOR_A_PAGE = 2_000
@@ -160,10 +160,9 @@ def in_order(
     store: Store, condition: Condition, start: Place | None, limit: int | None, with_data: bool
 ) -> Steps[tuple[Records, Place | None]]:
     """Up to *limit* matching records by ``(id, type)``; and where to go on, None at the end."""
-    if start is None and store.claims is None and (named := _names(condition, limit)) is not None:
-        rows = yield store.statements.whole_of(*named, store.now(), with_data=with_data)
-        return [*map(shown if with_data else shown_without_data, rows)], None
     yield from _claim_named(store, condition)
+    if (named := named_by(condition)) is not None:
+        return (yield from named_in_order(store, condition, named, start, limit, with_data))
     selected = selection(store, condition)
     rare = _rare(store, selected)
     by_identity = yield from _walks_by_identity(store, selected, rare, limit)
@@ -184,16 +183,6 @@ def in_order(
         if len(rows) < wanted:
             return found, None
     return found, start
-
-
-def _names(condition: Condition, limit: int | None) -> tuple[Sequence[str], Sequence[str]] | None:
-    """The ids and types of a filter that names both and says no more, where *limit* leaves none out; else None."""
-    match condition:
-        case And((Test(("id",), "$in", ids), Test(("type",), "$in", types))):
-            most = len(ids) * len(types)
-            if 0 < most <= _MOST_NAMED and (limit is None or limit >= most) and all(map(is_text, (*ids, *types))):
-                return ids, types
-    return None
 
 
 def _claim_named(store: Store, condition: Condition) -> Steps[None]:

@@ -116,10 +116,13 @@ class Statements:
         return self._dialect.index_hint(f"{self.prefix}by_{'type' if of_one_type else 'id'}")
 
     def _is_of_type(self) -> sa.ColumnElement[bool]:
-        """The type beside an id; hidden where a wrong index could be kept: only the one that begins with ids fits."""
+        """The type beside an id."""
+        return self._type_beside_id() == sa.bindparam("type", type_=self._tables.records.c.type.type)
+
+    def _type_beside_id(self) -> sa.ColumnElement[str]:
+        """Hidden where a wrong index could be kept: only the one that begins with ids fits."""
         type_name: sa.ColumnElement[str] = self._tables.records.c.type
-        shown = type_name.concat(sa.literal_column("''")) if self._dialect.keeps_first_plans else type_name
-        return shown == sa.bindparam("type", type_=type_name.type)
+        return type_name.concat(sa.literal_column("''")) if self._dialect.keeps_first_plans else type_name
 
     def _of_records(self, tables: Tables) -> None:
         records, documents = tables.records, tables.documents
@@ -367,7 +370,8 @@ class Statements:
         whole = sa.select(*self._shown, documents.c.data if with_data else sa.null())
         source = records.outerjoin(documents, documents.c.n == r.n) if with_data else records
         named = r.id.in_([sa.bindparam(f"id{place}") for place in range(ids)])
-        of_type = r.type.in_([sa.bindparam(f"type{place}") for place in range(types)])
+        names = [sa.bindparam(f"type{place}", type_=r.type.type) for place in range(types)]
+        of_type = self._type_beside_id().in_(names)
         living = sa.or_(r.expires_at.is_(None), r.expires_at > sa.bindparam("now"))
         return whole.select_from(source).where(named, of_type, living).order_by(r.id, r.type)
 

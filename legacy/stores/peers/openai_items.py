@@ -9,7 +9,7 @@ from typing import Any
 
 from legacy.stores.file_reading import ENCODING, FileRefused, parse
 from legacy.stores.parcels import IGNORED, Item
-from legacy.stores.peers.kinds import PeerSession
+from legacy.stores.peers.kinds import Opening, PeerSession
 from legacy.stores.peers.openai_envelopes import Envelopes, NotAuthentic
 from legacy.stores.peers.openai_moments import Moments
 from session_adapter.entries import events_of, same_form
@@ -179,6 +179,12 @@ def _seconds(element: Mapping[str, Any]) -> int:
 def is_branch_log(name: str) -> bool:
     """Whether the log *name*, without its session, is a branch."""
     return name.startswith(BRANCH)
+
+
+def branches_of(opening: Opening) -> tuple[str | None, str | None]:
+    """The branch to be read for the conversation, and the one to be written as it."""
+    branch = opening.options.get("branch")
+    return (None, branch) if opening.to_write else (branch, None)
 
 
 def with_branch(found: PeerSession, branch: str | None, format: PeerFormat) -> PeerSession | Item:

@@ -12,7 +12,7 @@ from legacy.stores.parcels import IGNORED, QUARANTINED, Item
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, PeerStore, Tables, Unit
 from legacy.stores.peers.openai_branches import Branches
 from legacy.stores.peers.openai_envelopes import envelopes_of
-from legacy.stores.peers.openai_items import Items, Times, compact, elements_in, is_branch_log, with_branch
+from legacy.stores.peers.openai_items import Items, Times, branches_of, compact, elements_in, is_branch_log, with_branch
 from legacy.stores.peers.openai_moments import Moments
 from legacy.stores.peers.registry import written_format
 from legacy.stores.peers.rows import Row, Rows, open_rows
@@ -106,7 +106,7 @@ async def _opened(rows: Rows, opening: Opening) -> PeerStore:
     items = Items(compact if form is OPENAI_SQLALCHEMY else json.dumps, envelopes, seals)
     branches = await Branches.opened(rows, moments) if form is OPENAI_ADVANCED else None
     format = OPENAI_ENCRYPTED if seals else form
-    return _Tables(rows, names, form, format, items, moments, branches, opening.options.get("branch"))
+    return _Tables(rows, names, form, format, items, moments, branches, *branches_of(opening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,8 @@ class _Tables:
         items: Items,
         moments: Moments,
         branches: Branches | None,
-        branch: str | None,
+        read_branch: str | None,
+        written_branch: str | None,
     ) -> None:
         self.format = format
         self._rows = rows
@@ -209,7 +210,7 @@ class _Tables:
         self._items = items
         self._moments = moments
         self._branches = branches
-        self._branch = branch
+        self._read_branch, self._written_branch = read_branch, written_branch
 
     # reading
 
@@ -260,7 +261,7 @@ class _Tables:
             logs = self._branches.logs(elements, further, self.format)
         size = sum(len(row["message_data"]) for row in rows if isinstance(row["message_data"], str | bytes))
         found = PeerSession(unit.place, document, logs, warnings=tuple(warnings), size=size)
-        return with_branch(found, self._branch, self.format)
+        return with_branch(found, self._read_branch, self.format)
 
     def _element(self, session_id: str, row: Row, warnings: dict[str, None]) -> dict[str, Any]:
         element = self._items.element(session_id, row["message_data"], warnings)
@@ -269,7 +270,7 @@ class _Tables:
     # writing
 
     def settled(self, found: PeerSession) -> PeerSession | Item:
-        chosen = with_branch(found, self._branch, self.format)
+        chosen = with_branch(found, self._written_branch, self.format)
         if isinstance(chosen, Item):
             return chosen
         document = self._timed(chosen.document)
@@ -354,6 +355,11 @@ _ROW = ("session_id", "message_data", "created_at")
 def _unit(session_id: Any) -> Unit | Item:
     if session_id is None:
         return Item(None, None, QUARANTINED, ("no_session_id",))
-    if not isinstance(session_id, str):
-        return Item(None, repr(session_id)[:80], QUARANTINED, ("invalid_session_id",))
+    if not isinstance(session_id, str) or not _is_text(session_id):
+        return Item(None, ascii(session_id)[:80], QUARANTINED, ("invalid_session_id",))
     return Unit(session_id, session_id)
+
+
+def _is_text(value: str) -> bool:
+    """Whether *value* was text in its column, and no bytes that are none."""
+    return value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)

@@ -1,8 +1,8 @@
-"""Copies of runs as bytes: equal bytes are the same content, to the types of its leaves.
+"""Copies of runs and documents as bytes: equal bytes are the same content, to the types of its leaves.
 
-A session with a long history is compared run by run with what was shown, and copied, each time it is written. This way
-both cost a twentieth of what the storage's own encoding does, which looks at every value in Python. Bytes are compared
-and thawed where they were frozen; nothing stores them.
+A session with a long history is compared run by run with what was shown, and copied, each time it is written; what is
+read is copied in case that it is written. This way that costs a twentieth of what the storage's own encoding does,
+which looks at every value in Python. Bytes are compared and thawed where they were frozen; nothing stores them.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Held:
             created_at=record["created_at"],
             version=record["version"],
             scoped=isinstance(self.key, SessionKey),
-            fields=self.fields | self.extra,
+            document=frozen(self.fields | self.extra, "session"),
             levels=self.shown.levels if self.shown else {},
             runs=self.digests,
         )

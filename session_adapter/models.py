@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -181,6 +181,34 @@ class SessionMetrics(Model):
     total_tokens: int = Field(default=0, ge=0)
     avg_response_time: timedelta = Field(default=timedelta(), ge=timedelta())
     success_rate: float = Field(default=0.0, ge=0, le=1)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def of_known(
+    model: type[M], values: dict[str, Any], further: dict[str, Any], given: set[str], private: dict[str, Any] | None
+) -> M:
+    """A *model* whose values have the types of its fields for certain: it is made without a look at them.
+
+    As pickle makes it, which is several times as fast as reading it, and as ``model_construct``.
+
+    Args:
+        values: of all fields, in their order.
+        further: of keys that the model does not know.
+        given: the names among them that are no defaults.
+        private: of its private attributes, all of them; None where it has none.
+    """
+    made = model.__new__(model)
+    made.__setstate__(
+        {
+            "__dict__": values,
+            "__pydantic_extra__": further,
+            "__pydantic_fields_set__": given,
+            "__pydantic_private__": private,
+        }
+    )
+    return made
 
 
 def mapping_of(thing: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:

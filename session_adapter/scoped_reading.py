@@ -10,7 +10,7 @@ from typing import Any
 
 from session_adapter.entries import history_of
 from session_adapter.event_deltas import changes_state
-from session_adapter.event_models import shown_event
+from session_adapter.event_models import shown_events
 from session_adapter.events import Events
 from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, user_scope, visible_id
 from session_adapter.levels import State, shown_levels
@@ -118,8 +118,7 @@ class ScopedReading:
         return [_moment(head) for head in heads] == [_moment(record)]
 
     def _shown(self, record: Record, states: tuple[State, State], events: Iterable[Flat]) -> Session:
-        read: list[Any] = [shown_event(event) for event in events]
-        return shown_session(record, zone=self._zone, events=read, levels=shown_levels(*states))
+        return shown_session(record, zone=self._zone, events=shown_events(events), levels=shown_levels(*states))
 
     # lists
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from session_adapter.frozen import thawed
 from session_adapter.identity import SessionId, SessionKey
 from session_adapter.models import Event, Model, Moment, Run, SessionMetrics, SessionSummary
 from session_adapter.usage import tokens_used
@@ -26,14 +27,14 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for each session of a page, and that takes three times as long
 class Shown:
-    """What of a stored session its holder has seen, so that a write changes no more than he did.
+    """What of a stored session its holder has seen, so that a write changes no more than he did. Nobody changes it.
 
     Attributes:
         stored_id, created_at, version: which record it was, and how old.
         scoped: a ``SessionKey`` names it.
-        fields: the document's part of the model as it was shown, further keys too; a copy that nobody else has.
+        document: the document's part of the model as it was shown, further keys too: frozen, since few are written.
         levels: what was shown in the state but belongs to the app or the user.
         runs: the digest of each run shown, by run id.
     """
@@ -41,10 +42,15 @@ class Shown:
     stored_id: str
     created_at: datetime
     version: int
-    scoped: bool = False
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    levels: Mapping[str, Any] = field(default_factory=dict)
-    runs: Mapping[str, bytes] = field(default_factory=dict)
+    scoped: bool
+    document: bytes
+    levels: Mapping[str, Any]
+    runs: Mapping[str, bytes]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What *document* holds, anew."""
+        return thawed(self.document)
 
 
 class Session(Model):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from session_adapter.documents import format_of, stored_document
-from session_adapter.formats import Event as FlatEvent
 from session_adapter.formats import Format
 from session_adapter.formats.format import NAMES, SHOWN
-from session_adapter.frozen import digest, frozen
+from session_adapter.frozen import digest, frozen, thawed
 from session_adapter.identity import SessionKey, session_id_of, visible_id
-from session_adapter.models import Event, Run
+from session_adapter.models import Event, Run, SessionSummary, of_known
 from session_adapter.session import Session, Shown
 from session_adapter.summary_document import summary_body, summary_in
 from session_adapter.timestamps import Zone
 from unified_storage.record import new_id
-from unified_storage.values import copied
 
 OBJECTS = ("metadata", "state", "agent_data")
 DOCUMENTED = (*NAMES, *OBJECTS, "summary")
 """The fields of the model that stand in a document."""
+_READ = (*NAMES, "metadata", "state", "summary")
+_BLANK: Mapping[str, Any] = dict.fromkeys(Session.model_fields)
 
 
 def shown_session(
@@ -29,7 +29,7 @@ def shown_session(
     *,
     zone: Zone = None,
     runs: Iterable[Mapping[str, Any]] = (),
-    events: Iterable[FlatEvent | Event] = (),
+    events: Sequence[Event] = (),
     levels: Mapping[str, Any] | None = None,
     digests: Mapping[str, bytes] | None = None,
 ) -> Session:
@@ -41,7 +41,7 @@ def shown_session(
         record: of type ``session``, as a storage hands it out, its document in any format; used up by this.
         zone: of times without an offset.
         runs: its runs, as ``.runs`` hands them out.
-        events: its events to show, as ``.events`` hands them out.
+        events: its events to show.
         levels: what its state shows of app and user beside its own, under prefixed keys; never written by a session.
             It is kept, and not to be changed afterwards.
         digests: of the frozen *runs* by run id, where they are known.
@@ -51,42 +51,45 @@ def shown_session(
     if isinstance(key, SessionKey):
         fields |= {"app_name": key.app_name, "user_id": key.user_id}
     read = [_run(run) for run in runs]
-    session = Session.model_validate(
-        {
-            **copied(fields),
-            "session_id": session_id_of(key),
-            "runs": read,
-            "created_at": record["created_at"],
-            "updated_at": record["updated_at"],
-            "events": [Event.model_validate(event) for event in events],
-        }
-    )
-    if levels:
-        session.state |= copied(dict(levels))
-    session._shown = Shown(
+    shown = Shown(
         stored_id=record["id"],
         created_at=record["created_at"],
         version=record["version"],
         scoped=isinstance(key, SessionKey),
-        fields=fields,
+        document=frozen(fields, "session"),
         levels=levels or {},
         runs=digests or {run.run_id: digest(frozen(run.body(), "runs")) for run in read},
     )
-    return session
+    own = {name: fields.pop(name) for name in DOCUMENTED if name in fields}
+    if levels:
+        own["state"] = own.get("state", {}) | thawed(frozen(dict(levels), "state"))
+    if "summary" in own:
+        own["summary"] = SessionSummary.model_validate(own["summary"])
+    own |= {
+        "session_id": session_id_of(key),
+        "runs": read,
+        "created_at": record["created_at"],
+        "updated_at": record["updated_at"],
+        "events": [*events],
+    }
+    values = {**_BLANK, "metadata": {}, "state": {}, "agent_data": {}, **own}
+    return of_known(Session, values, fields, {*own, *fields}, {"_shown": shown})
 
 
 def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None) -> dict[str, Any]:
     """The part of the model that stands in *document*, and its further top-level keys; parts of it are shared.
 
-    What is missing, null or has a wrong type is left out. The summary is an object as it is stored by a session.
+    What is missing, null or has a wrong type is left out, so are keys that a model cannot have. The summary is an
+    object as it is stored by a session.
     """
-    read = format.shown(document, zone)
-    fields = {name: read[name] for name in (*NAMES, "metadata", "state") if name in read}
+    read = format.shown(document, zone, _READ)
     if isinstance(document.get("agent_data"), dict):
-        fields["agent_data"] = document["agent_data"]
-    if (summary := summary_in(read.get("summary"), zone)) is not None:
-        fields["summary"] = summary_body(summary)
-    return fields | {name: value for name, value in document.items() if name not in placed_keys(format)}
+        read["agent_data"] = document["agent_data"]
+    if "summary" in read:
+        summary = summary_in(read.pop("summary"), zone)
+        read |= {} if summary is None else {"summary": summary_body(summary)}
+    taken = placed_keys(format)
+    return read | {name: value for name, value in document.items() if name not in taken and _is_unicode(name)}
 
 
 @cache
@@ -94,6 +97,10 @@ def placed_keys(format: Format) -> frozenset[str]:
     """The top-level keys of documents in *format* that hold what the model has a field for."""
     heads = {path[0] for name in (*SHOWN, "status") for path in format.places(name)}
     return frozenset({*heads, *(format.history_path or ())[:1], *Session.model_fields})
+
+
+def _is_unicode(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _run(body: Mapping[str, Any]) -> Run:

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from types import MappingProxyType
 from typing import Any
 
-from session_adapter.formats.format import Format
+from session_adapter.formats.format import SHOWN, Format
 from session_adapter.formats.places import ABSENT, Document, first_present
 from session_adapter.timestamps import Zone
 
@@ -132,11 +132,11 @@ class PeerFormat(Format):
         if unknown := set(self.loses) - LOSSES.keys():
             raise ValueError(f"{self.name}: no such losses: {', '.join(sorted(unknown))}")
 
-    def shown(self, document: Document, zone: Zone = None) -> dict[str, Any]:
+    def shown(self, document: Document, zone: Zone = None, names: tuple[str, ...] = SHOWN) -> dict[str, Any]:
         """The fields that *document* has, those of the neutral model and the further ones; they share what is in it."""
         found = {name: first_present(document, self.places(name)) for name in self.further}
         present = {name: value for name, value in found.items() if value is not ABSENT and value is not None}
-        return super().shown(document, self.naive_zone or zone) | present
+        return super().shown(document, self.naive_zone or zone, names) | present
 
     @property
     def lossy(self) -> str:

@@ -171,3 +171,5 @@ async def test_it_is_summed_up_as_a_run(storage: IUnifiedStorage) -> None:
     assert (summary.run_count, summary.total_tokens) == (3, 7)
     assert summary.boundary is not None
     assert [run.run_id for run in summary.boundary.watched] == ["r1", "w1", "o1"]
+    assert model.texts[0].count("user: Where is it?") == 3
+    assert "tool (look): here" in model.texts[0]

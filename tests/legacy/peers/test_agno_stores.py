@@ -107,6 +107,15 @@ async def test_a_new_run_gives_all_of_them_an_index(path: Path, tmp_path: Path) 
     assert selected(back, "SELECT run_id, run_index FROM agno_runs ORDER BY 2") == [("a", 0), ("b", 1), ("c", 2)]
 
 
+async def test_a_window_knows_the_runs_that_were_imported(path: Path, tmp_path: Path) -> None:
+    """A message that stands in an imported run is told once, however little of the history is read."""
+    await copied(agno3(path, [{}], [run_row(run(id, "x", "y"), at) for at, id in enumerate("ab")]), tmp_path)
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        events = SessionStorageAdapter(storage).events
+        await events.append("s1", {"role": "user", "content": "x", "id": "a-0", "run_id": "a"})
+        assert [event["id"] for event in await events.read("s1", last=1)] == ["b-1"]
+
+
 # columns
 
 

@@ -30,7 +30,7 @@ BENCH := .venv-bench/.installed
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test static stress format format-check lint types floors lock bench bench-quick bench-test services clean
+.PHONY: help demo test check after-test contract-test static stress format format-check lint types floors lock bench bench-quick bench-test services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ after-test: static # what `make check` does and `make test` has not done yet
 stress: $(DEV) ## the full counts; goes on where it stopped (FRESH=1 begins again), report in .stress/
 	$(if $(FRESH),rm -rf .stress)
 	UNIFIED_STORAGE_SCALE=1 $(PYTEST) -p tests.stress_memory -m "stress or scaled" $(ARGS)
+
+contract-test: $(DEV) ## replay the recorded answers of AgentOS against the HTTP service
+	$(PYTEST) tests/session_api/test_contract.py $(ARGS)
 
 static: format-check lint types floors
 

@@ -14,6 +14,7 @@ from unified_storage_cli.errors import told
 from unified_storage_cli.formats import formats
 from unified_storage_cli.inspect import inspect
 from unified_storage_cli.output import prepare_streams
+from unified_storage_cli.serve import serve
 from unified_storage_cli.verify import verify
 
 PROGRAM = "unified-storage"
@@ -24,7 +25,7 @@ Exit codes: 0 done; 1 usage; 3 done, and something is to be looked at; 4 a store
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Copy agent and chat sessions between stores, verify the copies, and look into the stores.",
+    help="Copy agent and chat sessions between stores, verify the copies, look into the stores, and serve them.",
     epilog=EXIT_CODES,
     add_completion=False,
     no_args_is_help=True,
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in (copy, verify, inspect, formats, doctor):
+for command in (copy, verify, inspect, formats, doctor, serve):
     app.command()(command)
 
 

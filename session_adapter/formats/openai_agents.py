@@ -213,17 +213,30 @@ def linked(elements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def unlinked(elements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """*elements* with one item each; those of an answer that only its last element has are given their own."""
+    """*elements* with one item each, as they are shown.
+
+    Those of an answer that only its last element has are given their own; those whose last element was withdrawn are
+    withdrawn with it.
+    """
     made: list[dict[str, Any]] = []
-    was_hidden = False
+    hidden: list[dict[str, Any]] = []
     for element in elements:
         alone = {name: value for name, value in element.items() if name not in (BEFORE, HIDDEN)}
-        if not was_hidden:
-            times = {"created_at": element["created_at"]} if "created_at" in element else {}
-            made += [{"item": item, **times} for item in element.get(BEFORE) or ()]
+        if element.get(HIDDEN):
+            hidden.append(alone)
+            continue
+        told = element.get(BEFORE) or []
+        own = hidden[-len(told) :] if told else []
+        is_whole = [one["item"] for one in own] == told
+        made += own if is_whole else [_beside(alone, item) for item in told]
         made.append(alone)
-        was_hidden = bool(element.get(HIDDEN))
+        hidden = []
     return made
+
+
+def _beside(element: Mapping[str, Any], item: Any) -> dict[str, Any]:
+    times = {"created_at": element["created_at"]} if "created_at" in element else {}
+    return {"item": item, **times}
 
 
 # the formats

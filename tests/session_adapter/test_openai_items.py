@@ -106,6 +106,18 @@ def test_every_item_has_an_element_and_no_call_is_lost(items: list[dict[str, Any
     assert calls == items.count(CALL)
 
 
+def test_what_is_left_of_an_answer_is_what_is_shown_of_it() -> None:
+    said, call, other, result = linked([{"item": item} for item in (SAID, CALL, {**CALL, "call_id": "c2"}, RESULT)])
+    whole = [SAID, CALL, {**CALL, "call_id": "c2"}]
+    assert [one["item"] for one in unlinked([said, call, other])] == whole
+    assert [one["item"] for one in unlinked([other, result])] == [*whole, RESULT], "its front was cut off"
+    assert unlinked([said, call]) == [], "its last item was withdrawn"
+    assert [one["item"] for one in unlinked([said, call, result])] == [RESULT]
+    new = OPENAI_SQLITE.from_event({"role": "assistant", "content": "New", "tool_calls": [SHOWN_CALL]})
+    told = [one["item"] for one in unlinked([said, call, new])]
+    assert [item.get("content") for item in told] == ["New", None]
+
+
 @given(
     st.lists(
         st.sampled_from(

@@ -194,6 +194,34 @@ async def test_it_goes_back_to_where_it_came_from(peer: Peer, ours: str) -> None
     assert counts(await copied(ours, peer.url), "equal") == (20,)
 
 
+@pytest.mark.parametrize("word", ["openai-sqlalchemy", "openai-advanced", "openai-redis", "openai-encrypted"])
+async def test_another_class_of_the_library_takes_the_conversations_over(
+    fixtures_dir: Path, tmp_path: Path, ours: str, word: str, request: pytest.FixtureRequest
+) -> None:
+    """Its turns and tools are those that the library itself would have noted."""
+    store = FixtureStore("openai_sqlite")
+    await copied(f"openai-agents+sqlite:///{store.copied_to(tmp_path)}", ours)
+    key = {"key": "any text"} if word == "openai-encrypted" else {}
+    request.getfixturevalue("monkeypatch").setenv(KEY, "any text")
+    place = request.getfixturevalue("redis_server") if word == "openai-redis" else f"sqlite:///{tmp_path}/back.db"
+    if word == "openai-redis":
+        request.getfixturevalue("empty_redis")
+    target = f"{word}+{place}" + (f"?key_env={KEY}" if key else "")
+    assert counts(await copied(ours, target), "copied", "mismatched") == (20, 0)
+    found = found_by_the_library(target, store.conversations, **key)
+    of = canonical()
+    for id, told in store.conversations.items():
+        assert of.strict_sha(conversation(found[id]["items"])) == told["strict_sha256"]
+    if word == "openai-advanced":
+        written = FixtureStore("openai_advanced")
+        by_itself = found_by_the_library(
+            f"openai-advanced+sqlite:///{written.copied_to(tmp_path)}", store.conversations
+        )
+        for id in store.conversations:
+            for name in ("by_turn", "tools"):
+                assert found[id][name]["main"] == by_itself[id][name]["main"]
+
+
 @pytest.mark.parametrize("peer", ["openai_sqlite", "openai_sqlalchemy", "openai_advanced"], indirect=True)
 async def test_rows_are_the_same_to_the_byte(peer: Peer, ours: str) -> None:
     await copied(peer.url, ours)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import redis
 from cryptography.fernet import Fernet
 
 from legacy.migration import inspect_place
+from legacy.stores.opening import open_source
+from legacy.stores.peers.kinds import Unit
 from legacy.stores.peers.openai_envelopes import Envelopes, NotAuthentic
+from legacy.stores.peers.registry import open_to_read, opening_of
+from legacy.stores.places import place_of
 from session_adapter import SessionStorageAdapter
 from tests.cli.running import run
 from tests.legacy.peers.openai_stores import (
@@ -28,6 +33,7 @@ from tests.legacy.peers.openai_stores import (
     user,
 )
 from tests.legacy.test_copy import copied, counts
+from tests.support import scaled
 from tests.unified_storage.redis.monitor import Monitor
 from unified_storage import StorageConfigurationError, open_storage
 
@@ -137,6 +143,44 @@ async def test_odd_ids_survive(tmp_path: Path, ours: str) -> None:
     for id in ODD_IDS:
         assert await shown(ours, id) == [("user", f"I am {id[:9]}")]
         assert texts(back, id) == [json.dumps(user(f"I am {id[:9]}"))]
+
+
+async def test_an_answer_is_withdrawn_with_all_its_items(tmp_path: Path, ours: str) -> None:
+    await copied(made(tmp_path / "theirs.db", {"s1": [user("Hello"), SAID, CALL, RESULT]}), ours)
+    async with open_storage(ours) as storage:
+        events = SessionStorageAdapter(storage).events
+        assert [event["role"] for event in await events.read("s1", last=2)] == ["assistant", "tool"]
+        for role in ("tool", "assistant"):
+            popped = await events.pop("s1")
+            assert popped is not None
+            assert popped["role"] == role
+        assert await events.read("s1", last=5) == await events.read("s1", limit=5)
+    back = tmp_path / "back.db"
+    assert counts(await copied(ours, f"openai-sqlite+sqlite:///{back}"), "mismatched") == (0,)
+    assert texts(back, "s1") == [json.dumps(user("Hello"))]
+
+
+PEERS = ("openai-sqlite", "openai-sqlalchemy", "openai-advanced", "openai-encrypted")
+
+
+@pytest.mark.parametrize("first", PEERS)
+@pytest.mark.parametrize("then", PEERS)
+async def test_a_conversation_may_change_its_class(
+    tmp_path: Path, ours: str, monkeypatch: pytest.MonkeyPatch, first: str, then: str
+) -> None:
+    """Items are carried over as they are, from any class to any other."""
+    monkeypatch.setenv("SECRET", SECRET)
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    items = [user("Hello"), thought, SAID, CALL, RESULT, user("Bye é")]
+    await copied(made(tmp_path / "theirs.db", {"s1": items}), ours)
+    one, other = (f"{word}+sqlite:///{tmp_path}/{word}.{at}?key_env=SECRET" for at, word in enumerate((first, then)))
+    one, other = (url if "encrypted" in url else url.partition("?")[0] for url in (one, other))
+    assert counts(await copied(ours, one), "copied", "mismatched") == (1, 0)
+    assert counts(await copied(one, f"{ours}.2"), "copied") == (1,)
+    assert counts(await copied(f"{ours}.2", other), "copied", "mismatched") == (1, 0)
+    await copied(other, f"{ours}.3")
+    assert [element["item"] for element in await entries(f"{ours}.3", "s1")] == items
+    assert await shown(f"{ours}.3", "s1") == await shown(ours, "s1")
 
 
 # times and order
@@ -440,6 +484,48 @@ def test_a_key_is_32_bytes_in_base64_or_any_text() -> None:
         Envelopes(key.rstrip("=")).opened("s1", envelope)
     with pytest.raises(NotAuthentic):
         Envelopes(key).opened("s2", envelope)
+
+
+# size
+
+
+@pytest.mark.parametrize("sessions", [scaled(1_000, minimum=200), scaled(100_000, minimum=2_000)])
+async def test_reading_takes_the_same_memory_for_any_number_of_sessions(tmp_path: Path, sessions: int) -> None:
+    url = made(tmp_path / "theirs.db", {f"s{number}": [user("Hello"), SAID, CALL] for number in range(sessions)})
+    store = await open_to_read(opening_of(url))
+    tracemalloc.start()
+    try:
+        found = 0
+        async for units in store.units():
+            for at in range(0, len(units), 50):
+                some = [unit for unit in units[at : at + 50] if isinstance(unit, Unit)]
+                found += len(await store.read(some))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await store.close()
+    assert found == sessions
+    assert peak < 3 << 20
+
+
+async def test_a_batch_of_sessions_is_read_with_few_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = made(tmp_path / "theirs.db", {f"s{number}": [user("Hello")] for number in range(120)})
+    asked: list[str] = []
+    connect = sqlite3.connect
+
+    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr("legacy.stores.peers.rows.sqlite3.connect", connected)
+    async with open_source(place_of(url)) as source:
+        assert await source.survey() == 120
+        asked.clear()
+        parcels = [parcel async for batch in source.batches() for parcel in batch]
+    assert len(parcels) == 120
+    of_the_store = [sql for sql in asked if "agent_" in sql]
+    assert len(of_the_store) == 6, "two for each fifty"
 
 
 # Redis

@@ -123,7 +123,7 @@ def peer(
         client: redis.Redis = request.getfixturevalue("empty_redis")
         server: str = request.getfixturevalue("redis_server")
         load_dump(client, store.dump())
-        yield Peer(store, f"{name}+{server}", f"{name}+{server.rstrip('/0')}/1")
+        yield Peer(store, f"{name}+{server}", f"{name}+{server.removesuffix('/0')}/1")
         return
     monkeypatch.setenv(KEY, store.manifest.get("encryption_key") or "unused")
     query = f"?key_env={KEY}" if "encryption_key" in store.manifest else ""

@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from session_adapter.formats.agno_messages import event_of, message_of
-from session_adapter.formats.agno_runs import AGNO_RUNS, KINDS, kind_of, type_of
+from session_adapter.formats.agno_runs import KINDS, RUNS_OF_2, RUNS_OF_3, kind_of, type_of
 from session_adapter.formats.format import Event, SessionBundle
 from session_adapter.formats.json_values import not_json
 from session_adapter.formats.peer import Fields, PeerFormat
@@ -201,7 +201,7 @@ AGNO3: PeerFormat = _WithRunRows(
     message_of,
     history_path=("runs",),
     own_places=PLACES,
-    run_form=AGNO_RUNS,
+    run_form=RUNS_OF_3,
     family="agno",
     engines=_ENGINES,
     loses=_LOSES,
@@ -220,7 +220,7 @@ AGNO2: PeerFormat = _WithRuns(
     message_of,
     history_path=("runs",),
     own_places=PLACES,
-    run_form=AGNO_RUNS,
+    run_form=RUNS_OF_2,
     family="agno",
     engines=_ENGINES,
     loses=_LOSES,

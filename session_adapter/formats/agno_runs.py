@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -16,6 +18,7 @@ from session_adapter.formats.runs import Run, RunForm, Turn, shown_messages
 AGENT, TEAM, WORKFLOW = "agent", "team", "workflow"
 KINDS = (AGENT, TEAM, WORKFLOW)
 _NAMES = UUID("6f1cb7a4-54c1-5be2-9d0b-0b9f3a0f4a4e")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _STATUSES = frozenset({"PENDING", "RUNNING", "COMPLETED", "PAUSED", "CANCELLED", "ERROR", "REGENERATED"})
 _KEPT: Mapping[str, type] = {
     "agent_name": str,
@@ -56,6 +59,17 @@ def built(turn: Turn) -> dict[str, Any]:
     if kind != WORKFLOW:
         return {name: value for name, value in run.items() if value is not None or name == f"{kind}_id"}
     return _of_workflow(run, messages)
+
+
+def built_apart(turn: Turn) -> dict[str, Any]:
+    """A new run for 3.x, where a run's id names one row among those of all sessions.
+
+    One that may be another session's too, such as ``run-1``, gets its session's id in front.
+    """
+    id = turn.run_id
+    if id is None or turn.session["id"] in id or _UUID.search(id):
+        return built(turn)
+    return built(replace(turn, run_id=f"{turn.session['id']}/{id}"))
 
 
 def _said(turn: Turn, messages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -157,4 +171,5 @@ def without_text(run: Any) -> bool:
     return is_mapping(run) and run.keys() == {"run_id", "run_data"} and isinstance(run["run_data"], str)
 
 
-AGNO_RUNS = RunForm(built=built, longer=longer)
+RUNS_OF_3 = RunForm(built=built_apart, longer=longer)
+RUNS_OF_2 = RunForm(built=built, longer=longer)

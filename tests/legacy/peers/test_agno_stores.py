@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tracemalloc
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ async def test_a_new_run_gives_all_of_them_an_index(path: Path, tmp_path: Path) 
     async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
         await SessionStorageAdapter(storage).events.append("s1", {"role": "user", "content": "3", "run_id": "c"})
     back = await written_back(tmp_path)
-    assert selected(back, "SELECT run_id, run_index FROM agno_runs ORDER BY 2") == [("a", 0), ("b", 1), ("c", 2)]
+    assert selected(back, "SELECT run_id, run_index FROM agno_runs ORDER BY 2") == [("a", 0), ("b", 1), ("s1/c", 2)]
 
 
 async def test_a_window_knows_the_runs_that_were_imported(path: Path, tmp_path: Path) -> None:
@@ -304,12 +305,11 @@ async def test_a_run_that_is_there_twice_is_read_twice(path: Path, tmp_path: Pat
 # what cannot be written
 
 
-async def test_the_run_of_another_session_is_never_overwritten(tmp_path: Path) -> None:
-    """In 3.x a run's id names one row, whatever its session."""
-    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
-        for id in ("s1", "s2", "s3"):
-            await SessionStorageAdapter(storage).save_session(id, {"session_id": id})
-            await SessionStorageAdapter(storage).runs.append(id, run("same" if id != "s3" else "own", id))
+async def test_the_run_of_another_session_is_never_overwritten(path: Path, tmp_path: Path) -> None:
+    """In 3.x a run's id names one row, whatever its session; in 2.x it does not."""
+    ids = {"s1": "same", "s2": "same", "s3": "own"}
+    sessions = [{"session_id": id, "runs": twice([run(name, id)])} for id, name in ids.items()]
+    await copied(agno2(path, sessions), tmp_path)
     report = await copy_store(f"sqlite:///{tmp_path}/ours.db", f"agno3+sqlite:///{tmp_path}/back.db")
     assert {item.id: (item.outcome, item.detail) for item in report.items if item.outcome == "quarantined"} == {
         "s2": ("quarantined", "runs.run_id")
@@ -319,11 +319,25 @@ async def test_the_run_of_another_session_is_never_overwritten(tmp_path: Path) -
     assert rows == [("same", "s1"), ("own", "s3")]
 
 
+async def test_runs_that_others_named_are_kept_apart(tmp_path: Path) -> None:
+    """Others name runs within a session: the sessions of both ``inv-1`` are written."""
+    uuid = "0b7cbc0e-6a4e-4a0b-9a53-2f6a7a3e9d11"
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        for id, name in (("s1", "inv-1"), ("s2", "inv-1"), ("s3", uuid)):
+            await SessionStorageAdapter(storage).save_session(id, {"session_id": id})
+            await SessionStorageAdapter(storage).events.append(id, {"role": "user", "content": "x", "run_id": name})
+    back = await written_back(tmp_path)
+    rows = selected(back, "SELECT session_id, run_id, run_data ->> 'run_id' FROM agno_runs ORDER BY 1")
+    assert rows == [("s1", "s1/inv-1", "s1/inv-1"), ("s2", "s2/inv-1", "s2/inv-1"), ("s3", uuid, uuid)]
+    again = await copy_store(f"sqlite:///{tmp_path}/ours.db", f"agno3+sqlite:///{back}")
+    assert again.ledger.equal == 3
+
+
 @pytest.mark.parametrize("form", ["agno3", "agno2", "agno-go"])
 async def test_what_json_has_no_place_for_is_refused_and_the_rest_written(tmp_path: Path, form: str) -> None:
     async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
         sessions = SessionStorageAdapter(storage)
-        await sessions.save_session("bad", {"session_id": "bad", "state": {"x": b"bytes"}})
+        await sessions.save_session("bad", {"session_id": "bad", "state": {"x": date(2024, 5, 15)}})
         await sessions.save_session("good", {"session_id": "good", "state": {"x": float("inf")}})
     report = await copy_store(f"sqlite:///{tmp_path}/ours.db", f"{form}+sqlite:///{tmp_path}/back.db")
     assert {item.id: item.reasons for item in report.items if item.outcome == "quarantined"} == {"bad": ("not_json",)}

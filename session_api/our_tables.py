@@ -27,6 +27,9 @@ from session_api.told import chat_of, name_from
 from unified_storage.errors import StorageConflictError
 from unified_storage.interface import Entries, Filters, IUnifiedStorage, Record
 
+_BEGINNING = 10
+"""Entries of a history in which a list looks for a name: however long it is, a list reads no more of it."""
+
 _ORDERS = {
     "session_id": "id",
     "created_at": "created_at",
@@ -77,12 +80,12 @@ class OurTables:
         return None
 
     async def _named(self, records: Sequence[Record]) -> list[SessionRow]:
-        """The rows of *records*; names that nobody has written down are looked for in their histories, in one go."""
+        """The rows of *records*; names that nobody has written down are looked for where their histories begin."""
         rows = [row_of(record) for record in records]
-        unnamed = [at for at, row in enumerate(rows) if row.name is None and row.shown_name is None]
-        logs = await self._storage.read_many([history_of(records[at]["id"]) for at in unnamed]) if unnamed else {}
-        for at in unnamed:
-            rows[at].shown_name = _name(rows[at], logs[history_of(records[at]["id"])])
+        for row, record in zip(rows, records, strict=True):
+            if row.name is None and row.shown_name is None:
+                beginning = await self._storage.read(history_of(record["id"]), limit=_BEGINNING)
+                row.shown_name = _name(row, beginning)
         return rows
 
     # writing

@@ -35,12 +35,16 @@ async def client_of(databases: Databases, **options: Any) -> AsyncIterator[httpx
 
 
 class Watched(Delegate):
-    """A storage that notes every verb called on it, those inside transactions aside."""
+    """A storage that notes every verb called on it, and how many entries it read, those inside transactions aside."""
 
     def __init__(self, inner: IUnifiedStorage) -> None:
         super().__init__(inner)
         self.verbs: list[str] = []
+        self.entries = 0
 
     async def _call(self, verb: str, call: Callable[[], Awaitable[T]]) -> T:
         self.verbs.append(verb)
-        return await call()
+        found = await call()
+        if verb in ("read", "read_many"):
+            self.entries += sum(map(len, found.values())) if isinstance(found, dict) else len(found)  # type: ignore[arg-type]  # a list of entries
+        return found

@@ -93,17 +93,19 @@ async def test_a_list_reads_no_history(storage: IUnifiedStorage):
     assert [item["session_name"] for item in listed["data"]] == ["N", "Hello?"]
 
 
-async def test_names_that_nobody_kept_are_read_in_one_go(storage: IUnifiedStorage):
+async def test_of_a_history_without_a_kept_name_a_list_reads_the_beginning_alone(storage: IUnifiedStorage):
+    """T4.6: bounded, however long it is."""
     sessions = SessionStorageAdapter(storage)
-    for n in range(5):
+    for n in range(3):
         await sessions.save_session(f"s{n}", {"session_id": f"s{n}", "kind": "agent"})
-        await sessions.events.append(f"s{n}", {"role": "user", "content": f"Question {n}"})
+        told = [{"role": "system", "content": "x"}, {"role": "user", "content": f"Question {n}"}]
+        await sessions.events.append(f"s{n}", told + [{"role": "assistant", "content": "y"}] * 200)
     watched = Watched(storage)
     async with client_of(database(watched)) as client:
-        watched.verbs.clear()
         listed = (await client.get("/sessions", params={"sort_by": "session_id", "sort_order": "asc"})).json()
-        assert watched.verbs == ["count", "page", "read_many"]
-    assert [item["session_name"] for item in listed["data"]] == [f"Question {n}" for n in range(5)]
+    assert [item["session_name"] for item in listed["data"]] == [f"Question {n}" for n in range(3)]
+    assert watched.verbs == ["count", "page", "read", "read", "read"]
+    assert watched.entries <= 30
 
 
 async def test_messages_appended_one_by_one_are_the_chat(client: httpx.AsyncClient, storage: IUnifiedStorage):

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -182,6 +183,17 @@ def _adopted(writer: PeerFormat, value: Any, moment: datetime) -> dict[str, Any]
     if body is None:
         return {**{name: value.get(name) for name in ("id", "invocation_id", "event_data")}, "timestamp": None}
     return _row_of(storable({**body, "timestamp": moment.timestamp()}))
+
+
+def by_value(document: Any) -> Any:
+    """*document* with whole numbers as integers: PostgreSQL's JSONB keeps what a number is, not how it is spelled."""
+    if isinstance(document, float) and document.is_integer():
+        return int(Decimal(repr(document)))
+    if isinstance(document, list):
+        return [by_value(one) for one in document]
+    if isinstance(document, dict):
+        return {key: by_value(one) for key, one in document.items()}
+    return document
 
 
 def _written(_: str, value: Any) -> Any:

@@ -243,7 +243,7 @@ def _is_said(shown: Event, name: str, value: Any) -> bool:
 
 
 def storable(value: Any) -> Any:
-    """*value* as JSON has it: ``bytes`` as Base64, times and numbers without a JSON type as text, sets as lists."""
+    """*value* as JSON has it: ``bytes`` as text, or Base64 where they are none; times as text, sets as lists."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -257,13 +257,20 @@ def storable(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     match value:
-        case bytes() | bytearray():
-            return base64.urlsafe_b64encode(value).decode()
+        case bytes():
+            return _text_of_octets(value)
         case datetime() | date() | time():
             return value.isoformat()
         case Decimal() | UUID():
             return str(value)
     return str(value)
+
+
+def _text_of_octets(octets: bytes) -> str:
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(octets).decode()
 
 
 def _listed(value: Any) -> Iterable[Any]:

@@ -8,6 +8,7 @@ were appended, which the rows of a SQLite file still tell.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused
@@ -44,7 +45,7 @@ from legacy.stores.peers.kinds import (
 from legacy.stores.peers.registry import written_format
 from legacy.stores.peers.rows import Row, Rows, open_rows
 from session_adapter.formats import PeerFormat
-from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1
+from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1, by_value
 from session_adapter.identity import SessionKey, UserKey
 from session_adapter.timestamps import Zone, read_time, zone_named
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError
@@ -126,7 +127,8 @@ class AdkStore:
         order: str,
         is_indexed: bool,
     ) -> None:
-        self.format = format
+        is_jsonb = rows.engine == "postgresql" and format is ADK_V1
+        self.format = replace(format, compared=by_value) if is_jsonb else format
         self.version = version
         self._rows = rows
         self._tables = tables
@@ -249,6 +251,7 @@ class AdkStore:
         return found
 
     async def write(self, found: Sequence[Found]) -> None:
+        self._writing.check_states(found)
         async with self._rows.written():
             await self._writing.write(found)
 

@@ -111,18 +111,18 @@ def _object_or_text(value: Any, odd: Oddities) -> Any:
         return parsed
     if parsed is not value:
         odd.note("event_invalid_shape")
-    return _text_or_octets(value)
+    return value
 
 
 def _json_or_text(value: Any, odd: Oddities) -> Any:
-    """The value that *value* is the JSON of; itself where it is none, as octets where it is no text either."""
+    """The value that *value* is the JSON of; itself where it is none, lone surrogates for octets that are no text."""
     if not isinstance(value, str | bytes):
         return value
     try:
         parsed = parse(_octets(value))
     except FileRefused as refused:
         odd.note(f"event_{refused.reason}")
-        return _text_or_octets(value)
+        return value
     odd.note(*parsed.warnings)
     return parsed.value
 
@@ -133,15 +133,6 @@ def _octets(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     raise FileRefused("invalid_shape", type(value).__name__)
-
-
-def _text_or_octets(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return _octets(value)
-    return value
 
 
 def time_text(value: Any) -> Any:

@@ -53,6 +53,15 @@ class Writing:
             self._check_lengths(((row["id"], MAX_KEY, path), (row["invocation_id"], MAX_TEXT, path)))
             self._event_data(row["event_data"], path)
 
+    def check_states(self, found: Sequence[Found]) -> None:
+        """Raise ``StorageValidationError`` for a state among *found* that has no place; ``index`` tells which."""
+        for index, one in enumerate(found):
+            try:
+                if isinstance(one, PeerState):
+                    self._json(one.state, "state")
+            except StorageValidationError as error:
+                raise StorageValidationError(error.message, details={**error.details, "index": index}) from error
+
     def _check_lengths(self, texts: Any) -> None:
         if self._rows.engine == "sqlite":
             return
@@ -116,7 +125,7 @@ class Writing:
             return self._json(value, path, is_event=True)
         if value is not None and self._rows.engine != "sqlite":
             raise StorageValidationError("a row that is no JSON has no place here", details={"path": path})
-        return value
+        return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
     def _json(self, value: Any, path: str, *, is_event: bool = False) -> str:
         if is_event and self._format is ADK_SQLITE:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -13,13 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 from tests.legacy.peers.fixture_stores import canonical
+from tests.legacy.peers.libraries import found_by
 
-ROOT = Path(__file__).parents[3]
-LIBRARIES = ROOT / ".venv-bench" / "bin" / "python"
-READER = Path(__file__).parent / "readers" / "adk_sessions.py"
 SERVICES = {"adk-v1": "database", "adk-sqlite": "sqlite"}
 Session = dict[str, Any]
 
@@ -135,16 +130,18 @@ def actions_of(state_delta: Mapping[str, Any], module: str = "google.adk.events.
 # what ADK itself reads
 
 
-def read_by_adk(format: str, path: Path, apps: Iterable[str], *, appends: bool = False) -> dict[str, Session]:
-    """Every session as ADK shows it to a fresh process, by id."""
+def read_by_adk(format: str, place: Path | str, apps: Iterable[str], *, appends: bool = False) -> dict[str, Session]:
+    """Every session as ADK shows it to a fresh process, by id.
+
+    Args:
+        place: a SQLite file, or a server's URL as SQLAlchemy takes it.
+        appends: an application adds an event to each first.
+    """
     service = SERVICES[format]
-    place = f"sqlite+aiosqlite:///{path}" if service == "database" else str(path)
-    if not LIBRARIES.exists():
-        pytest.skip(f"no {LIBRARIES.relative_to(ROOT)}: Google ADK cannot be asked")
-    command = [str(LIBRARIES), str(READER), *(["--append"] if appends else []), service, place, *apps]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return {session["id"]: session for session in json.loads(done.stdout.splitlines()[-1])}
+    if isinstance(place, Path):
+        place = f"sqlite+aiosqlite:///{place}" if service == "database" else str(place)
+    told = [*(["--append"] if appends else []), service, place, *apps]
+    return {session["id"]: session for session in found_by("adk_sessions.py", "google.adk.sessions", *told)}
 
 
 def hash_of(events: Iterable[dict[str, Any]]) -> str:

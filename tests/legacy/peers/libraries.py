@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def found_by(reader: str, module: str, *arguments: str, told: Any = None) -> Any
     Args:
         told: what it finds on its input, as JSON.
     """
-    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True).returncode:
+    if not _has(module):
         pytest.skip(f"{module} is not installed in .venv-bench; run `make bench`")
     program = ROOT / "tests" / "legacy" / "peers" / "readers" / reader
     ran = subprocess.run(
@@ -28,3 +29,8 @@ def found_by(reader: str, module: str, *arguments: str, told: Any = None) -> Any
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
+
+
+@cache
+def _has(module: str) -> bool:
+    return PYTHON.exists() and not subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True).returncode

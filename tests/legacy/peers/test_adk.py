@@ -169,7 +169,9 @@ async def test_sessions_without_app_and_user_are_told_theirs(tmp_path: Path) -> 
     async with open_storage(ours) as storage:
         sessions = SessionStorageAdapter(storage)
         await sessions.save_session("s1", {"session_id": "s1", "state": {"step": 1}, "name": "Tea"})
-        await sessions.events.append("s1", {"role": "system", "content": "Be kind", "mood": [1, {"b": b"x"}]})
+        await sessions.events.append(
+            "s1", {"role": "system", "content": "Be kind", "mood": [1, {"b": b"x", "c": b"\xff"}]}
+        )
         await sessions.events.append("s1", {"role": "user", "content": "Hello"})
     target = f"adk+sqlite:///{tmp_path}/adk.db"
     with pytest.raises(StorageConfigurationError, match="--map"):
@@ -183,7 +185,7 @@ async def test_sessions_without_app_and_user_are_told_theirs(tmp_path: Path) -> 
     back, _ = await imported(tmp_path / "adk.db", tmp_path / "..")
     events = await shown(back)
     assert [(event["role"], event["content"]) for event in events] == [("system", "Be kind"), ("user", "Hello")]
-    assert events[0]["mood"] == [1, {"b": "eA=="}]
+    assert events[0]["mood"] == [1, {"b": "x", "c": "/w=="}]
 
 
 # what an event shows

@@ -12,10 +12,10 @@ import pytest
 from legacy.stores.parcels import Item
 from legacy.stores.peers.adk_places import EventPlaces
 from legacy.stores.peers.adk_writing import Writing
-from legacy.stores.peers.kinds import PeerSession, PeerStore, Unit
+from legacy.stores.peers.kinds import AppKey, PeerSession, PeerState, PeerStore, Unit
 from legacy.stores.peers.registry import open_to_read, opening_of
 from legacy.stores.peers.rows import Rows, open_rows
-from session_adapter.formats.adk import ADK_V1
+from session_adapter.formats.adk import ADK_V1, by_value
 from session_adapter.identity import SessionKey
 from tests.legacy.peers.adk_stores import V0, V1, actions_of, add_event, add_session, add_v0_event, database, said
 from tests.support import scaled
@@ -185,10 +185,29 @@ def test_what_a_servers_columns_hold_is_taken(server: Writing, event: dict[str, 
     server.check(session(**event))
 
 
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [(1.0, "1.0"), (1e22, "10000000000000000000000"), (1e300, "1" + "0" * 300), (-0.0, "0"), (1.5e-7, "0.00000015")],
+)
+def test_numbers_are_compared_by_value_where_jsonb_spells_them(value: float, spelled: str) -> None:
+    assert by_value({"a": [value, True, "1.0", 2**70 + 1]}) == by_value(
+        {"a": [json.loads(spelled), True, "1.0", 2**70 + 1]}
+    )
+    assert by_value(value) != by_value(json.loads(spelled) + 1)
+    assert by_value({"a": True})["a"] is True
+
+
 def test_keys_that_are_too_long_for_a_server_are_refused(server: Writing) -> None:
     server.check_key(("a" * 128, "b" * 128))
     with pytest.raises(StorageValidationError):
         server.check_key(("a", "b" * 129))
+
+
+async def test_a_state_that_has_no_place_is_told_by_its_number(server: Writing) -> None:
+    states = [PeerState(AppKey(name), {"a": value}) for name, value in (("a", 1), ("b", float("nan")))]
+    with pytest.raises(StorageValidationError) as raised:
+        server.check_states(states)
+    assert raised.value.details == {"path": "state", "index": 1}
 
 
 async def test_a_store_with_items_alone_is_read(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from typing import Any, overload
@@ -29,6 +29,7 @@ WHOLE_RUNS = "whole_runs"
 
 _CHUNK = 500
 
+Check = Callable[[Record], None]
 _Name = tuple[str, str]
 
 
@@ -37,11 +38,13 @@ class Events:
 
     Args:
         source_timezone: the zone of event times without an offset; None is this machine's.
+        check: is given the session's record, without its data, in each step that appends; what it raises undoes that.
     """
 
-    def __init__(self, storage: IUnifiedStorage, source_timezone: Zone = None) -> None:
+    def __init__(self, storage: IUnifiedStorage, source_timezone: Zone = None, *, check: Check | None = None) -> None:
         self._storage = storage
         self._zone = source_timezone
+        self._check = check
 
     async def read(
         self,
@@ -149,6 +152,8 @@ class Events:
 
         async def noted(tx: IUnifiedStorage) -> list[int]:
             head = await required_head(tx, session)
+            if self._check is not None:
+                self._check(head)
             numbers = await appended(tx)
             await replaced_in_place(tx, head, numbers)
             if has_runs and not own_fields(head).get(LOOSE_RUNS):
@@ -157,7 +162,7 @@ class Events:
 
         with storage_failures("append to a session"):
             try:
-                plain = on_duplicate != "replace" and not has_runs
+                plain = on_duplicate != "replace" and not has_runs and self._check is None
                 storage = self._storage
                 numbers = await (appended(storage) if plain else storage.atomically(noted, attempts=ATTEMPTS))
             except StorageNotFoundError as error:

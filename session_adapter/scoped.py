@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from session_adapter.errors import storage_failures
 from session_adapter.event_deltas import taken_apart
+from session_adapter.events import Check
 from session_adapter.identity import SESSION, SessionKey, UserKey, no_session, record_id
 from session_adapter.levels import APP, USER, State, bare, of_level, split
 from session_adapter.opened import storage_for
@@ -23,7 +24,7 @@ from session_adapter.states import APP_STATE, USER_STATE, States, place_of_app, 
 from session_adapter.timestamps import Zone, zone_named
 from unified_storage.arguments import check_expected, check_number, checked_seconds
 from unified_storage.errors import StorageValidationError
-from unified_storage.interface import IUnifiedStorage
+from unified_storage.interface import IUnifiedStorage, OnDuplicate
 
 Lifetime = timedelta | float | None
 """How long something lives after it was written last: a timedelta, seconds, or None for ever."""
@@ -190,6 +191,26 @@ class ScopedSessionService:
         deltas = split(state, "state")
         with storage_failures("change the state of a session"):
             await self._writing.change(key, deltas)
+
+    # -- steps of a ``Runner`` -----------------------------------------------------------------------------------
+
+    async def append_of_run(
+        self, key: SessionKey, event: Mapping[str, Any], *, check: Check, on_duplicate: OnDuplicate = "error"
+    ) -> int:
+        """Add an event as ``append_event`` does, where *check* lets the session's record pass; its number.
+
+        Raises:
+            StorageAlreadyExistsError: its ``id`` is in the history, and *on_duplicate* is not ``skip``.
+        """
+        body, deltas = taken_apart(event)
+        with storage_failures("append to a session"):
+            return await self._writing.append(key, body, deltas, on_duplicate=on_duplicate, check=check)
+
+    async def session_at(self, key: SessionKey, number: int, *, last: int | None) -> Session | None:
+        """The session with the turn-safe window of *last* events that ends with the one of *number*."""
+        window = Window(last, turn_safe=True, before=number + 1)
+        with storage_failures("get a session"):
+            return await self._reading.session(key, window)
 
     # -- states of apps and users --------------------------------------------------------------------------------
 

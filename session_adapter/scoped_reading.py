@@ -42,11 +42,13 @@ class Window:
         last: how many at most; None for all, 0 for none.
         since: an aware time, itself included.
         turn_safe: so many more that no call is cut off from its result.
+        before: a number; only events with a lower one. For turn-safe windows alone.
     """
 
     last: int | None = None
     since: datetime | None = None
     turn_safe: bool = False
+    before: int | None = None
 
     @classmethod
     def of(cls, event_num: int | None, event_time: datetime | None, turn_safe: bool) -> Window:
@@ -104,7 +106,9 @@ class ScopedReading:
             return await self._events.read(key, last=window.last, since=window.since)
         from session_adapter.windows import safe_window  # here: few ask for it
 
-        found: list[Flat] = await safe_window(self._events, key, last=window.last, since=window.since)
+        found: list[Flat] = await safe_window(
+            self._events, key, last=window.last, since=window.since, before=window.before
+        )
         return found
 
     async def _stands(self, record: Record, shown: Session | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from session_adapter.documents import Split, record_of
 from session_adapter.entries import history_of
 from session_adapter.errors import SessionAlreadyExistsError
-from session_adapter.events import Events
+from session_adapter.events import Check, Events
 from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, no_session, record_id
 from session_adapter.levels import Deltas, State
@@ -18,7 +18,7 @@ from session_adapter.session_state import state_updates
 from session_adapter.states import Policies, States, expiry, has_policy, place_of_app, place_of_user, values_of
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageConflictError
-from unified_storage.interface import IUnifiedStorage, Record
+from unified_storage.interface import IUnifiedStorage, OnDuplicate, Record
 
 
 class ScopedWriting:
@@ -61,13 +61,27 @@ class ScopedWriting:
         else:
             await _save_new(self._storage, key, record | expiry(self._storage, self._ttl))
 
-    async def append(self, key: SessionKey, body: dict[str, Any], deltas: Deltas, expected_version: int | None) -> int:
-        """Add an event and apply *deltas* in one step, or neither where the history has its ``id``; its number."""
+    async def append(
+        self,
+        key: SessionKey,
+        body: dict[str, Any],
+        deltas: Deltas,
+        expected_version: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
+        check: Check | None = None,
+    ) -> int:
+        """Add an event and apply *deltas* in one step, or neither where the history has its ``id``; its number.
+
+        Args:
+            on_duplicate: ``skip``, or ``error`` where such an ``id`` raises ``StorageAlreadyExistsError``.
+            check: as :class:`session_adapter.events.Events` takes it.
+        """
         stored_id = record_id(key)
 
         async def appended(storage: IUnifiedStorage) -> int:
-            return await Events(storage, self._zone).append(
-                key, body, on_duplicate="skip", keep_last=self._limit, expected_version=expected_version
+            return await Events(storage, self._zone, check=check).append(
+                key, body, on_duplicate=on_duplicate, keep_last=self._limit, expected_version=expected_version
             )
 
         async def step(tx: IUnifiedStorage) -> Done[int]:

@@ -38,7 +38,13 @@ def turn_safe(events: Sequence[Event], last: int | None) -> list[Event]:
 
 
 async def safe_window(
-    events: Events, session: SessionId, *, last: int | None, since: datetime | None = None, after: int = 0
+    events: Events,
+    session: SessionId,
+    *,
+    last: int | None,
+    since: datetime | None = None,
+    after: int = 0,
+    before: int | None = None,
 ) -> list[Event]:
     """The turn-safe window of a stored session: its newest events, from the start of the turn that they begin in.
 
@@ -48,15 +54,17 @@ async def safe_window(
         last: how many events are asked for; 0 gives none, None all.
         since: only events whose time is that or later, and those before them in their turn.
         after: only events whose ``seq`` is higher, and those before them in their turn.
+        before: only events whose ``seq`` is lower.
     """
     check_count("last", last)
     if last == 0:
         return []
     bounded = since is not None or after > 0
     ahead = _AHEAD if last is not None and not bounded else 0
-    shown = await events.read(session, last=None if last is None else last + ahead, since=since, after=after)
+    wanted = None if last is None else last + ahead
+    shown = await events.read(session, last=wanted, since=since, after=after, before=before)
     cut = _cut(shown, last)
-    is_whole = not bounded and (last is None or len(shown) < last + ahead)
+    is_whole = not bounded and (wanted is None or len(shown) < wanted)
     chunk = 4 * _AHEAD
     while shown and not is_whole and _turn_start(shown, cut) is None:
         earlier, is_whole = await _earlier(events, session, shown, chunk)

@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol, cast, runtime_checkable
 
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageValidationError, redacted
 
 _LONGEST_REASON = 500
 
@@ -25,7 +25,7 @@ class SummaryModel(Protocol):
 
 
 class NoAnswerError(Exception):
-    """The model gave no text; the message says why."""
+    """The model gave no text; the message says why, without the secrets in what the model raised."""
 
 
 async def answer_of(model: SummaryModel, text: str, *, until: float) -> str:
@@ -48,7 +48,8 @@ async def answer_of(model: SummaryModel, text: str, *, until: float) -> str:
     if asked.cancelled():
         raise NoAnswerError("the model cancelled its own call")
     if (error := asked.exception()) is not None:
-        raise NoAnswerError(f"{type(error).__name__}: {error}"[:_LONGEST_REASON]) from error
+        # Redacted before it is cut: half a secret has no sign that it is one.
+        raise NoAnswerError(redacted(f"{type(error).__name__}: {error}")[:_LONGEST_REASON]) from error
     return _checked(asked.result())
 
 

@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Model(BaseModel):
-    """What the models here share: unknown keys are kept."""
+    """What the models here share: unknown keys are kept, and bytes are base64 in the JSON form."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", ser_json_bytes="base64")
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from session_adapter.frozen import thawed
 from session_adapter.identity import SessionId, SessionKey
 from session_adapter.models import Event, Model, Moment, Run, SessionMetrics, SessionSummary
 from session_adapter.usage import tokens_used
+from unified_storage.errors import StorageValidationError
 
 if TYPE_CHECKING:
     from session_adapter.answering import SummaryModel
@@ -57,7 +66,7 @@ class Session(Model):
     """One session. What it does not know of a document stands in it under further keys.
 
     In the JSON form, fields that are empty are left out, but for ``session_id`` and the two times; values that JSON has
-    no type for, such as bytes in a state, are texts there. Two sessions are equal when all they hold is, wherever they
+    no type for are texts there: bytes in a state as base64. Two sessions are equal when all they hold is, wherever they
     come from.
 
     Attributes:
@@ -126,8 +135,12 @@ class Session(Model):
         return self.run_count
 
     def add_run(self, run: Run | Mapping[str, Any]) -> Run:
-        """Add *run* at the end, or in the place of the one that has its ``run_id``; the run as it stands here now."""
-        added = run if isinstance(run, Run) else Run.model_validate(run)
+        """Add *run* at the end, or in the place of the one that has its ``run_id``; the run as it stands here now.
+
+        Raises:
+            StorageValidationError: it is no run; ``error.path`` names the place.
+        """
+        added = run if isinstance(run, Run) else _run(run)
         at = next((at for at, present in enumerate(self.runs) if present.run_id == added.run_id), None)
         if at is None:
             self.runs.append(added)
@@ -189,6 +202,17 @@ class Session(Model):
 def new_session(session_id: str, agent_id: str | None = None) -> Session:
     """A session that begins now, with nothing in it."""
     return Session(session_id=session_id, agent_id=agent_id)
+
+
+def _run(given: object) -> Run:
+    if not isinstance(given, Mapping):
+        raise StorageValidationError(f"a run is a mapping, not {type(given).__name__}", details={"path": "run"})
+    try:
+        return Run.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(["run", *map(str, first["loc"])])
+        raise StorageValidationError(f"{path}: {first['msg']}", details={"path": path}) from error
 
 
 def _is_empty(value: object) -> bool:

@@ -35,10 +35,13 @@ async def summarised(session: Conversation, model: SummaryModel, *, timeout: flo
     of the last runs: ``source`` is ``fallback`` and ``error`` says why. A summary that a model or a person wrote
     before stands in front of them, and is what the next model is told.
 
+    Its numbers are those of the runs that there were when it began; of events, of the runs that they belong to.
+
     Raises:
         StorageValidationError: *timeout* is no number of seconds above 0.
     """
     pieces = _pieces_of(session)
+    counts = _counts(session)  # before anything is waited for: what comes meanwhile no model has seen
     so_far, coverage = base_of(session.summary), Coverage.of_pieces(session.summary, pieces)
     if not any(coverage.unseen(piece) for piece in pieces):
         so_far, coverage = None, Coverage()
@@ -47,11 +50,7 @@ async def summarised(session: Conversation, model: SummaryModel, *, timeout: flo
     if written is None:
         written = fallback(session.summary, pieces, telling.error, coverage, _now())
     return written.model_copy(
-        update={
-            "run_count": len(session.runs),
-            "total_tokens": tokens_used(session.runs),
-            "boundary": _without_places(written.boundary),
-        }
+        update={**counts, "boundary": _without_places(written.boundary)}
     )
 
 
@@ -67,6 +66,14 @@ def _pieces_of(session: Conversation) -> list[Piece]:
             for seq, run in enumerate(runs, 1)
         ]
     return [Piece(seq, [mapping_of(event)]) for seq, event in enumerate(session.events, 1)]
+
+
+def _counts(session: Conversation) -> dict[str, int]:
+    if session.runs:
+        return {"run_count": len(session.runs), "total_tokens": tokens_used(session.runs)}
+    events = [event for event in map(mapping_of, session.events) if event.get("run_id") is not None]
+    runs = {event["run_id"] for event in events}
+    return {"run_count": len(runs), "total_tokens": sum(map(tokens_of, events))}
 
 
 async def _each(pieces: Iterable[Piece]) -> AsyncIterator[Piece]:

@@ -9,19 +9,21 @@ from typing import Any, ClassVar
 _MASK = "***"
 _WORD = re.compile(r"\S+")
 _QUERY_SECRET = re.compile(
-    r"(?i)(?P<head>[?&][^?=&\s]*(?:password|passwd|passphrase|pass|pwd|secret|token|api_?key)=)"
+    r"(?i)(?P<head>[?&][^?=&\s]*(?:password|passwd|passphrase|pass|pwd|secret|token|api_?key|access_?key|(?<![a-z])key)=)"
     r"(?P<secret>[^&\s]*?)(?P<end>(?:['\"][,;:.)]*)?(?=[&\s]|$))"
 )
 _NAMED_SECRET = re.compile(
     r"(?i)(?P<name>password|passwd|pwd|secret|token|api_?key)(?P<sign>['\"]?\s*[=:]\s*)"
     r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&;,'\"]+)"
 )
+_BEARER = re.compile(r"(?i)\b(?P<head>bearer[\s:]+['\"]?)[^\s'\",;]{4,}")
 _SECRET_NAME = re.compile(r"(?i)(?:password|passwd|pwd|secret|token|api_?key)$")
 
 
 def redacted(text: str) -> str:
-    """*text* with the passwords of connection strings and of ``password=...`` pairs masked."""
-    masked = _QUERY_SECRET.sub(rf"\g<head>{_MASK}\g<end>", text)
+    """*text* with the secrets of connection strings, URLs, ``password=...`` pairs and bearer tokens masked."""
+    masked = _BEARER.sub(rf"\g<head>{_MASK}", text)
+    masked = _QUERY_SECRET.sub(rf"\g<head>{_MASK}\g<end>", masked)
     masked = _NAMED_SECRET.sub(rf"\g<name>\g<sign>{_MASK}", masked)
     return _WORD.sub(_without_login, masked)
 

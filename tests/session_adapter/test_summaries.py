@@ -17,7 +17,7 @@ from session_adapter import SessionSummary, SummaryModel
 from session_adapter.models import Event
 from session_adapter.session import Session, new_session
 from session_adapter.telling import MAX_TEXT
-from tests.session_adapter.summary_models import Deaf, Failing, Saying, Told
+from tests.session_adapter.summary_models import Deaf, Failing, Meanwhile, Saying, Told
 from unified_storage import StorageValidationError
 
 
@@ -105,7 +105,38 @@ async def test_events_are_summed_up_where_there_are_no_runs() -> None:
     assert model.texts == ["user: Hello\nassistant: Good day"]
 
 
+async def test_the_numbers_are_those_of_the_runs_in_the_events_that_are_there() -> None:
+    session = new_session("s1")
+    session.events = [
+        Event(role="user", content="Hello", run_id="r1"),
+        Event(role="assistant", content="Good day", run_id="r1", usage={"total_tokens": 5}),
+        Event(role="user", content="Tea", run_id="r2", usage={"total_tokens": 7}),
+        Event(role="user", content="a note", usage={"total_tokens": 100}),
+    ]
+    summary = await session.generate_ai_summary(Told())
+    assert (summary.run_count, summary.total_tokens) == (2, 12)
+
+
+@pytest.mark.parametrize("model", [None, Failing()])
+async def test_a_run_that_came_while_the_model_wrote_is_not_counted(talk: Session, model: Any) -> None:
+    async def another() -> None:
+        talk.add_run(run("r3", "Bye", usage={"total_tokens": 100}))
+
+    summary = await talk.generate_ai_summary(Meanwhile(another, model))
+    assert (summary.run_count, summary.total_tokens, talk.run_count) == (2, 12, 3)
+
+
 # failures
+
+
+async def test_what_a_model_raises_is_stored_without_its_secrets(talk: Session) -> None:
+    told = "no: https://x/v1?key=AIzaSy12345&alt=sse Authorization: Bearer sk-12345 password=hunter2 " + "x" * 400
+    error = (await talk.generate_ai_summary(Failing(RuntimeError(told)))).error
+    assert error is not None
+    assert error.startswith("RuntimeError: no: https://x/v1?key=***&alt=sse Authorization: ")
+    assert not [secret for secret in ("AIza", "sk-", "hunter2") if secret in error]
+    cut = "x" * 478 + " password=hunter2"
+    assert "hunter" not in str((await talk.generate_ai_summary(Failing(RuntimeError(cut)))).error)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 import session_adapter.session as module
 from session_adapter import Event, Run, Session, SessionMetrics, SessionSummary, new_session
+from unified_storage import StorageValidationError
 
 NOON = datetime(2024, 5, 15, 12, tzinfo=UTC)
 FULL = Session(
@@ -65,6 +66,36 @@ def test_what_is_empty_is_left_out_of_the_json_form() -> None:
     assert json.loads(minimal.model_dump_json()).keys() == {"session_id", "created_at", "updated_at"}
     falsy = Session.model_validate({"session_id": "", "name": "", "state": {"a": None}, "mine": None, "too": []})
     assert falsy.model_dump().keys() - {"created_at", "updated_at"} == {"session_id", "name", "state", "mine", "too"}
+
+
+def test_bytes_are_base64_in_the_json_form() -> None:
+    """S1.7: a state may hold them, also some that are no text, and also where others stand in an event or a run."""
+    odd = {"a": b"\x00\xff", "b": [b"text"]}
+    session = Session(
+        session_id="s1",
+        state=odd,
+        events=[Event(role="user", content=odd, state_delta=odd)],
+        runs=[Run(run_id="r", content=odd, messages=[{"role": "user", "content": odd}])],
+    )
+    shown, written = json.loads(session.model_dump_json()), {"a": "AP8=", "b": ["dGV4dA=="]}
+    assert shown == session.model_dump(mode="json")
+    assert shown["state"] == shown["events"][0]["state_delta"] == shown["events"][0]["content"] == written
+    assert shown["runs"][0]["content"] == shown["runs"][0]["messages"][0]["content"] == written
+    assert json.loads(session.events[0].model_dump_json())["content"] == written
+    assert json.loads(session.runs[0].model_dump_json())["content"] == written
+    assert session.model_dump()["state"] == odd
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [({"run_id": 5}, "run.run_id"), (None, "run"), ("r1", "run"), ([], "run"), (Event(role="x"), "run")],
+)
+def test_what_is_no_run_is_refused_with_its_place(wrong: Any, path: str) -> None:
+    session = new_session("s1")
+    with pytest.raises(StorageValidationError) as refused:
+        session.add_run(wrong)
+    assert refused.value.path == path
+    assert session.runs == []
 
 
 def test_further_keys_survive() -> None:

@@ -47,6 +47,10 @@ SECRETS = [
     "mysql:///db?unix_socket=/run/mysqld.sock&passwd=hunter2",
     "mysql://user:hunter2@/db?unix_socket=/run/mysqld.sock",
     "postgresql://user:hunter2@/db?host=/run/postgresql",
+    "https://host/v1/models/m:generate?key=hunter2&alt=sse",
+    "POST https://host/v1?alt=sse&access_key=hunter2",
+    "Authorization: Bearer hunter2.hunter2-hunter2",
+    "{'Authorization': 'Bearer hunter2'}",
 ]
 
 
@@ -143,6 +147,7 @@ def test_a_detail_that_is_called_a_password_is_masked() -> None:
         *("a/b@c: no", "sqlite:////home/x/y.db", "http://host:8080/x", "key 'a' is taken", ""),
         *("postgresql://ann@host:5432/db?pool_size=3", "redis+cluster://h1:7000,h2:7000", "redis://[::1]:6379/0"),
         "postgresql://ann@host/db?passfile=/home/ann/.pgpass",
+        *("http://host/x?monkey=1&keys=2", "the bearer", "a forbearer of it", "key=value"),
     ],
 )
 def test_what_is_no_secret_is_left_alone(text: str) -> None:

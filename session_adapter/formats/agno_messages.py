@@ -18,7 +18,8 @@ _MEDIA = ("audio", "images", "videos", "files", "audio_output", "image_output", 
 _FLAGS = ("temporary", "add_to_agent_memory", "compressed_content", "redacted_reasoning_content")
 _TYPED = frozenset({*_MEDIA, *_FLAGS, "citations", "references", "checkpoint_status", "checkpoint_created_at"})
 """What agno's own reader wants in a form of its own, so that it is not handed on as others wrote it."""
-_PLACES = frozenset({"seq", "index", "run_id"})
+_NOT_CARRIED = _TYPED | {"seq", "index", "run_id", "timestamp", "usage"}
+_WANTED: Mapping[str, type] = {"provider_data": dict, "reasoning_content": str, "tool_call_error": bool}
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _SPELLED = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
@@ -52,14 +53,14 @@ def message_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event as the message that agno would write, its further fields behind."""
     role = text_of(event.get("role")) or "unknown"
     message: dict[str, Any] = {
-        "id": event.get("id"),
+        "id": text_of(event.get("id")),
         "content": plain_content(event.get("content")),
         "from_history": bool(event.get("from_history")),
         "stop_after_tool_call": bool(event.get("stop_after_tool_call")),
         "role": role,
-        "name": event.get("name"),
-        "tool_call_id": event.get("tool_call_id"),
-        "tool_name": event.get("tool_name") or (event.get("name") if role == "tool" else None),
+        "name": text_of(event.get("name")),
+        "tool_call_id": text_of(event.get("tool_call_id")),
+        "tool_name": text_of(event.get("tool_name")) or (text_of(event.get("name")) if role == "tool" else None),
         "tool_calls": [call.shown() for call in calls_of(event)] or None,
         "metrics": _metrics_in(event) or None,
         "created_at": seconds(event.get("created_at") or event.get("timestamp")),
@@ -74,18 +75,20 @@ def _metrics_in(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_carried(name: str, value: Any) -> bool:
-    if name in _TYPED | _PLACES or value is None or name in ("timestamp", "usage"):
+    if name in _NOT_CARRIED or value is None:
         return False
-    if name == "provider_data":
-        return isinstance(value, dict)
-    return isinstance(value, str) if name == "reasoning_content" else True
+    return isinstance(value, _WANTED.get(name, object))
 
 
 def plain_content(content: Any) -> Any:
     """*content* where it is text, a list or nothing; all else as JSON text, since agno takes no other."""
     if content is None or isinstance(content, str | list):
         return content
-    return json.dumps(content, ensure_ascii=False, default=str)
+    return json.dumps(content, ensure_ascii=False, default=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def metrics_of(usage: Any) -> dict[str, Any]:

@@ -79,6 +79,7 @@ async def there_and_back(source: Path, form: str, folder: Path) -> Path:
 async def written(form: str, folder: Path) -> Path:
     report = await copy_store(f"sqlite:///{folder}/ours.db", f"{form}+sqlite:///{folder}/theirs.db")
     assert report.ledger.verified == report.ledger.copied == report.ledger.read, [*report.items]
+    assert not (folder / "theirs.db-wal").exists()
     return folder / "theirs.db"
 
 
@@ -198,6 +199,65 @@ async def test_agno_reads_sessions_that_never_were_its_own(tmp_path: Path) -> No
     assert found["other"]["summary"] == "Short"
     assert (found["s1"]["user_id"], found["s1"]["messages"][0]["content"]) == ("ann", "Hello")
     assert found["empty"]["messages"] == []
+
+
+NASTY: dict[str, Any] = {
+    "role": "user",
+    "content": {"parts": [{"text": "Hi"}]},
+    "name": ["n"],
+    "tool_call_id": 5,
+    "run_id": "r",
+    "tool_name": {},
+    "tool_calls": ["none", {"name": "f", "args": [1]}],
+    "usage": "much",
+    "timestamp": "never",
+    "created_at": "late",
+    "stop_after_tool_call": "x",
+    "author": "ann",
+    "further": {},
+    **dict.fromkeys(("audio", "images", "videos", "files", "audio_output", "citations", "references"), "odd"),
+    **dict.fromkeys(("metrics", "provider_data", "reasoning_content", "tool_call_error", "temporary"), 3.5),
+}
+"""An event with nearly everything in another type than agno wants."""
+
+
+async def test_agno_reads_whatever_others_said(tmp_path: Path) -> None:
+    """No event or run makes a whole session unreadable to agno."""
+    names = ("status", "input", "content", "metrics", "created_at", "model", "tools", "events", "error")
+    run = dict.fromkeys(names, 5)
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        sessions = SessionStorageAdapter(storage)
+        for kind in ("agent", "team", "workflow"):
+            await sessions.save_session(kind, {"session_id": kind, "kind": kind, "summary": {"summary": 3, "more": 1}})
+            await sessions.events.append(kind, [NASTY, {"role": "assistant", "content": [1, None]}])
+            await sessions.runs.append(
+                kind, [run | {"run_id": "odd", "messages": [NASTY | {"id": 7}]}, {"run_id": "bare"}]
+            )
+    found = agno_reads(f"sqlite:///{await written('agno', tmp_path)}")
+    contents = [json.dumps(NASTY["content"]), [1, None], json.dumps(NASTY["content"])]
+    assert [[message["content"] for message in one["messages"]] for one in found.values()] == [contents] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("adk_v1", "adk"),
+        ("openai_sqlite", "openai-agents"),
+        ("langchain_sql", "langchain"),
+        ("langgraph_sqlite", "langgraph"),
+    ],
+)
+async def test_agno_and_agno_go_read_what_came_from_others(
+    fixtures_dir: Path, tmp_path: Path, name: str, family: str
+) -> None:
+    store = FixtureStore(name)
+    await copy_store(f"{family}+sqlite:///{store.copied_to(tmp_path)}", f"sqlite:///{tmp_path}/ours.db")
+    expected = {id: one["sha256"] for id, one in store.conversations.items()}
+    of_agno = agno_reads(f"sqlite:///{await written('agno', tmp_path)}")
+    assert {id: conversation_hash(one["messages"]) for id, one in of_agno.items()} == expected
+    (tmp_path / "theirs.db").unlink()
+    of_go = agno_go.conversations(await written("agno-go", tmp_path))
+    assert {id: conversation_hash(one["messages"]) for id, one in of_go.items()} == expected
 
 
 async def test_what_agno_adds_to_a_written_store_is_read_again(fixtures_dir: Path, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from session_adapter.timestamps import Zone, read_time, render
+from session_adapter.timestamps import read_time, render
 
 _TEXT_OF = "_text"
 """Ends the name under which a document keeps what a column said, where its time alone would not be spelled so again."""
@@ -19,11 +19,11 @@ class Moments:
 
     Attributes:
         engine: ``sqlite postgresql mysql redis``.
-        zone: of its wall times: UTC, and on PostgreSQL that of the server.
+        zone: of its wall times: UTC, and on PostgreSQL that of the server; None is this machine's.
     """
 
     engine: str
-    zone: Zone = UTC
+    zone: tzinfo | None = UTC
 
     def told(self, name: str, value: Any) -> dict[str, Any]:
         """What a document says of the column *name* with *value*: the moment, as text in UTC."""
@@ -55,6 +55,6 @@ class Moments:
             moment = moment.replace(microsecond=0)
         if self.engine == "redis":
             return str(int(moment.timestamp()))
-        wall = moment.astimezone(self.zone if not isinstance(self.zone, str) else None).replace(tzinfo=None)
+        wall = moment.astimezone(self.zone).replace(tzinfo=None)
         # CURRENT_TIMESTAMP of SQLite, which has whole seconds; order is that of the texts
         return wall.isoformat(" ") if self.engine == "sqlite" else wall

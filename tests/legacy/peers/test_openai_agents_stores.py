@@ -6,7 +6,9 @@ import asyncio
 import json
 import sqlite3
 import sys
+import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +188,17 @@ async def test_a_conversation_may_change_its_class(
 # times and order
 
 
-async def test_times_are_utc_whatever_this_machine_thinks(
-    tmp_path: Path, ours: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_new_york")
+async def test_times_are_utc_whatever_this_machine_thinks(tmp_path: Path, ours: str) -> None:
     url = made(tmp_path / "theirs.db", {"s1": [user("Hello")]})
     await copied(url, ours)
     async with open_storage(ours) as storage:
@@ -223,14 +232,14 @@ async def test_sqlalchemys_items_stand_in_the_order_of_their_times(tmp_path: Pat
     url = made(path, {}, TYPED_TABLES)
     with changing(path) as db:
         add_session(db, "s1")
-        for text, time in (("third", f"{LATER}.000000"), ("first", TOLD), ("second", LATER)):
-            add_item(db, "s1", user(text), time)
+        for text, told in (("third", f"{LATER}.000000"), ("first", TOLD), ("second", LATER)):
+            add_item(db, "s1", user(text), told)
     await copied(url, ours)
     assert await shown(ours, "s1") == [("user", text) for text in ("first", "second", "third")]
     async with open_storage(ours) as storage:
         events = SessionStorageAdapter(storage).events
-        for text, told in {"early": "2020-01-01T00:00:00Z", "same": "2024-05-15T20:38:00Z", "now": None}.items():
-            await events.append("s1", {"role": "user", "content": text, "timestamp": told})
+        for text, when in {"early": "2020-01-01T00:00:00Z", "same": "2024-05-15T20:38:00Z", "now": None}.items():
+            await events.append("s1", {"role": "user", "content": text, "timestamp": when})
     facts = await copied(ours, f"openai-sqlalchemy+sqlite:///{back}")
     assert counts(facts, "copied", "mismatched") == (1, 0)
     with changing(back) as db:

@@ -8,12 +8,12 @@ from typing import Any
 from legacy.migration.decision import NOT_OURS, Decision
 from legacy.migration.targets import Taken, item_of
 from legacy.stores.file_reading import refusal_of
-from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Item, Parcel
+from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Item, Parcel, Record
 from legacy.stores.peers.kinds import APP_STATE, USER_STATE, AppKey, Found, Key, PeerSession, PeerStore, Settling
 from legacy.stores.peers.losses import losses
 from legacy.stores.peers.packing import unpacked
 from legacy.stores.survey import temporary_database
-from session_adapter.documents import content_hash
+from session_adapter.documents import content_hash, format_of, stored_document
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of, visible_id
 from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
 
@@ -124,26 +124,29 @@ class IntoPeer:
         """Under what the record stands there; None where such stores have no place for its kind."""
         record = parcel.record
         if parcel.is_session:
-            return self._session_key(visible_id(record))
+            return self._session_key(visible_id(record), record)
         word = record["type"]
         if word not in _STATES or word in self._store.format.loses:
             return None
         app_name = record["data"]["app_name"]
         return AppKey(app_name) if word == APP_STATE else UserKey(app_name, record["data"]["user_id"])
 
-    def _session_key(self, named: SessionId) -> SessionId:
+    def _session_key(self, named: SessionId, record: Record) -> SessionId:
+        """What is said of the session itself counts; what is lacking comes from the mapping."""
         if not self._store.format.is_scoped:
             return session_id_of(named)
         if isinstance(named, SessionKey):
             return named
-        missing = [name for name in ("app", "user") if not self._mapping.get(name)]
-        if missing:
-            told = " and ".join(missing)
+        told = format_of(record).read(stored_document(record)).session
+        owners = {"app": told.get("app_name"), "user": told.get("user_id")}
+        found = {name: value or self._mapping.get(name) for name, value in owners.items()}
+        if missing := [name for name, value in found.items() if not value]:
+            lacking = " and ".join(missing)
             raise StorageConfigurationError(
-                f"{self._store.format.name} names sessions by app, user and id, and {named!r} has an id alone:"
-                f" say {told} by --map, such as --map app=shop,user=ann"
+                f"{self._store.format.name} names sessions by app, user and id, and {named!r} has no {lacking}:"
+                f" say {lacking} by --map, such as --map app=shop,user=ann"
             )
-        return SessionKey(self._mapping["app"], self._mapping["user"], named)
+        return SessionKey(found["app"] or "", found["user"] or "", named)
 
     def _is_seen(self, key: Key) -> bool:
         return self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (repr(key),)).rowcount == 0

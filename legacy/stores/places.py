@@ -78,7 +78,8 @@ STORES = (
         "legacy+file:///folder",
         reads=True,
         writes=True,
-        lossy="sessions only: no other types, no logs but the history, no expiry, no application of a scoped session",
+        lossy="sessions only: no other types, no logs but the history, no expiry, no application of a scoped session;"
+        " messages without their ids, times, runs, authors, usage and state changes",
     ),
     StoreFormat(ARCHIVE, "jsonl:///file.jsonl", reads=True, writes=True),
 )

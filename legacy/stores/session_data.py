@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from session_adapter.formats import BARE, CANONICAL, G0, G1, G2, G3, SessionBundle, detect, entry_events
+from session_adapter.entries import events_of
+from session_adapter.formats import BARE, CANONICAL, G0, G1, G2, G3, SessionBundle, detect
 from unified_storage.errors import StorageValidationError
 
 Document = dict[str, Any]
@@ -138,4 +139,4 @@ def canonical_as_session_data(
 def _elements(body: Any) -> list[Any]:
     if isinstance(body, Mapping) and body.get("format") in (G0.name, G1.name, G2.name):
         return [body["value"]]
-    return [G0.from_event(event) for event in entry_events(body)] or [body]
+    return [G0.from_event(event) for event in events_of(body)] or [body]

@@ -32,6 +32,12 @@ _LOSES = (
 )
 
 
+_COUNTS = (
+    ("input_tokens", "prompt_tokens", "prompt_token_count", "promptTokenCount"),
+    ("output_tokens", "completion_tokens", "candidates_token_count", "candidatesTokenCount"),
+)
+
+
 def message_to_event(message: Any) -> Event | None:
     """A message as an event. The calls' own texts count where a provider kept them, else their parsed arguments."""
     data = message.get("data") if is_mapping(message) else None
@@ -102,10 +108,10 @@ def _as_answer(event: Mapping[str, Any]) -> dict[str, Any]:
 def _usage(usage: object) -> dict[str, Any] | None:
     if not is_mapping(usage):
         return None
-    took = usage.get("input_tokens", usage.get("prompt_tokens"))
-    gave = usage.get("output_tokens", usage.get("completion_tokens"))
-    if not isinstance(took, int) or not isinstance(gave, int):
+    took, gave = (next((usage[name] for name in names if isinstance(usage.get(name), int)), None) for names in _COUNTS)
+    if took is None and gave is None:
         return None
+    took, gave = took or 0, gave or 0
     return {
         **usage,
         "input_tokens": took,

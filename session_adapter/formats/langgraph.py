@@ -21,7 +21,7 @@ ROW_LISTS = ("checkpoints", "writes")
 _SNAPSHOT = 7
 _WITH_KEYWORDS = (2, 4, 5)
 _OWN_CHANNELS = ("__", "branch:")
-_KEPT = ("state", "created_at", "updated_at", "empty_sessions")
+_KEPT = ("state", "created_at", "updated_at", "empty_sessions", "bytes")
 
 Row = Mapping[str, Any]
 

@@ -35,8 +35,8 @@ def losses(parcel: Parcel, format: PeerFormat) -> list[str]:
 def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
     if not parcel.is_session:
         yield parcel.record["type"]
-        if not parcel.record["data"].get("state"):
-            yield "empty_states"
+        state = parcel.record["data"].get("state")
+        yield from _of_values(state) if state else ("empty_states",)
         return
     record = parcel.record
     if isinstance(visible_id(record), SessionKey):
@@ -59,6 +59,7 @@ def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
 def _of_the_document(record: Mapping[str, Any], format: PeerFormat) -> Iterator[str]:
     fields = format_of(record).read(stored_document(record)).session
     yield from (name for name in ("name", "metadata", "state", "summary") if fields.get(name))
+    yield from _of_values(fields.get("state"))
     if any(fields.get(name) for name in _PARTICIPANTS):
         yield "participants"
     if fields.get("user_id"):
@@ -67,6 +68,20 @@ def _of_the_document(record: Mapping[str, Any], format: PeerFormat) -> Iterator[
         yield "app"
     if record["data"].keys() - fields.keys() - {"session_id", *format.further}:
         yield "further_fields"
+
+
+def _of_values(state: Any) -> Iterator[str]:
+    """What the values of a state are."""
+    values = [*state.values()] if isinstance(state, Mapping) else []
+    if any(map(_holds_bytes, values)):
+        yield "bytes"
+    if any(value is not None and not isinstance(value, bytes) for value in values):
+        yield "values"
+
+
+def _holds_bytes(value: Any) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple | set) else ()
+    return isinstance(value, bytes) or any(map(_holds_bytes, inner))
 
 
 def _of_events(entries: list[dict[str, Any]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ A session becomes a record in the canonical form, a history whose entries keep t
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -191,6 +192,8 @@ def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerForm
     else:
         shown = format.read(raw).shown
     entries = _elements(_entries(parcel, history_of(record["id"])), format, fields)
+    if "bytes" in format.loses:  # what came from there has none
+        entries = _as_text(entries)
     document = format.write(SessionBundle(_placeable(fields, shown, record, format), entries, raw, shown))
     return PeerSession(key, document, _further(parcel, format), record["expires_at"], size=parcel.size)
 
@@ -220,7 +223,21 @@ def _placeable(
 
 
 def _written(name: str, value: Any, shown: Mapping[str, Any], format: PeerFormat) -> Any:
-    return value if name in shown and equal(value, shown[name]) else format.written(name, value)
+    if name in shown and equal(value, shown[name]):
+        return value
+    return format.written(name, _as_text(value) if "bytes" in format.loses else value)
+
+
+def _as_text(value: Any) -> Any:
+    """*value* with its bytes as text: what they say where they are UTF-8, else Base64."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {name: _as_text(inner) for name, inner in value.items()}
+    return [*map(_as_text, value)] if isinstance(value, list) else value
 
 
 def _raw_of(parcel: Parcel, format: PeerFormat) -> dict[str, Any] | None:

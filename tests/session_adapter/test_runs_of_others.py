@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from session_adapter import SessionStorageAdapter, Summaries
+from session_adapter import SessionRepository, SessionStorageAdapter, Summaries
 from session_adapter.entries import events_of, history_of, is_run
 from session_adapter.events import WHOLE_RUNS
 from session_adapter.history import mark
@@ -161,6 +161,21 @@ async def test_what_is_left_of_it_keeps_its_writers_form(
     await sessions.events.pop("s1")
     [left] = await storage.read(history_of("s1"))
     assert left["body"] == {"format": "agno3", "value": RUN | {"messages": [*HIDDEN, ASKED, CALLED]}}
+
+
+async def test_a_typed_session_rewrites_no_run_but_those_that_changed(storage: IUnifiedStorage) -> None:
+    await imported(storage, entry(RUN), entry(WORKFLOW))
+    before = await storage.read(history_of("s1"))
+    repository = SessionRepository(storage)
+    session = await repository.get("s1")
+    assert [(run.run_id, run.status) for run in session.runs] == [("r1", "COMPLETED"), ("w1", None)]
+    session.name = "named"
+    await repository.update(session)
+    assert await storage.read(history_of("s1")) == before
+    session.runs[0].status = "ERROR"
+    await repository.update(session)
+    first, second = await storage.read(history_of("s1"))
+    assert (first["body"], second) == (RUN | {"status": "ERROR"}, before[1])
 
 
 async def test_it_is_summed_up_as_a_run(storage: IUnifiedStorage) -> None:

@@ -82,6 +82,7 @@ class AgnoStore:
         self._tables = tables
         self._sessions = rows.quoted(tables.sessions[0])
         self._runs = None if tables.runs is None else rows.quoted(tables.runs)
+        self._has_run_rows = self.format is AGNO3  # though their table may not have been made yet
         # 2.x encodes what its engine encodes again
         self._times = 2 if self.format is AGNO2 and rows.engine == "sqlite" else 1
 
@@ -140,7 +141,7 @@ class AgnoStore:
         warnings = [f"{name}_{word}" for name, column in columns.items() for word in column.warnings]
         held = columns.pop("runs", Decoded(None, 0))
         session.pop("runs", None)
-        if self._runs is None:
+        if not self._has_run_rows:
             columns["runs"] = held
             document = {"session": session, "runs": listed_runs(held)}
         else:
@@ -181,7 +182,7 @@ class AgnoStore:
     def _session_row(self, one: PeerSession) -> Row:
         document = one.document
         values = dict(document["session"])
-        if self._runs is None:
+        if not self._has_run_rows:
             values["runs"] = document.get("runs")
         elif self._tables.has_runs_column:
             values["runs"] = None  # the copy that an upgrade leaves; its runs have rows now

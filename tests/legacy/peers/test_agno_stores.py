@@ -216,6 +216,20 @@ async def test_new_tables_are_made_by_their_names(path: Path, tmp_path: Path) ->
     assert selected(target, "SELECT session_id, run_id FROM my_runs JOIN mine USING (session_id)") == [("s1", "a")]
 
 
+async def test_the_table_of_runs_may_be_missing(path: Path, tmp_path: Path) -> None:
+    """agno makes it with the first run."""
+    url = agno3(path, [{}])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE agno_runs")
+    report = await copied(url, tmp_path)
+    assert (report.ledger.copied, report.ledger.verified) == (1, 1)
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        await SessionStorageAdapter(storage).events.append("s1", {"role": "user", "content": "Hello"})
+    again = await copy_store(f"sqlite:///{tmp_path}/ours.db", url, overwrite_conflicts=True)
+    assert again.ledger.verified == 1, [*again.items]
+    assert selected(path, "SELECT session_id, run_index FROM agno_runs") == [("s1", 0)]
+
+
 async def test_a_form_is_not_written_into_the_tables_of_another(path: Path, tmp_path: Path) -> None:
     await copied(agno3(path, [{}]), tmp_path)
     with pytest.raises(StorageConfigurationError, match="agno3, not agno2"):

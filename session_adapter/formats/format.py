@@ -32,6 +32,7 @@ NAMES = (*PARTICIPANTS, "kind", "name")
 DERIVED = (*NAMES, "status")
 TIMES = ("created_at", "updated_at")
 SHOWN = ("id", *NAMES, "metadata", "state", "summary", *TIMES)
+_TEXTS = frozenset(NAMES)
 
 # Where a thing stands unless the format says otherwise; the first path that is there counts.
 PLACES: Mapping[str, tuple[Path, ...]] = {
@@ -172,9 +173,14 @@ class Format:
 
     def shown(self, document: Document, zone: Zone = None, names: tuple[str, ...] = SHOWN) -> dict[str, Any]:
         """The fields *names* of the neutral model that *document* has; they share what is in it."""
-        raw = self.without_history(document)
-        there = [name for name, heads in _heads(self, names) if not heads.isdisjoint(raw)]
-        return {name: value for name in there if (value := self._field(raw, name, zone)) is not None}
+        raw, found = self.without_history(document), {}
+        for name, heads, paths in _looked_for(self, names):
+            if heads.isdisjoint(raw):  # as most are
+                continue
+            value = text_of(first_present(raw, paths)) if name in _TEXTS else self._field(raw, name, zone)
+            if value is not None:
+                found[name] = value
+        return found
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
         """The document of *bundle*: its raw one with the fields that were changed, each at its place.
@@ -240,9 +246,9 @@ class Format:
 
 
 @cache
-def _heads(format: Format, names: tuple[str, ...]) -> list[tuple[str, frozenset[str]]]:
-    """Each field of the neutral model with the top-level keys under which documents in *format* may have it."""
-    return [(name, frozenset(path[0] for path in format.places(name))) for name in names]
+def _looked_for(format: Format, names: tuple[str, ...]) -> list[tuple[str, frozenset[str], tuple[Path, ...]]]:
+    """The fields *names* of the neutral model, each with its places in documents and the keys that these begin with."""
+    return [(name, frozenset(path[0] for path in format.places(name)), format.places(name)) for name in names]
 
 
 def _same(left: Any, right: Any) -> bool:

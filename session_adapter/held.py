@@ -65,9 +65,10 @@ class Held:
         fields = {name: value for name in DOCUMENTED if not _is_empty(value := getattr(session, name))}
         if session.summary is not None:
             fields["summary"] = summary_body(session.summary)
-        copy = kept({"fields": _own(fields, session), "extra": session.model_extra or {}}, "session")
+        fields = {name: kept(value, name) for name, value in _own(fields, session).items()}
+        extra = {name: kept(value, name) for name, value in (session.model_extra or {}).items()}
         runs, digests = _frozen_runs(session)
-        return cls(session.key, copy["fields"], copy["extra"], runs, digests, session.created_at, session._shown)
+        return cls(session.key, fields, extra, runs, digests, session.created_at, session._shown)
 
     @property
     def stored_id(self) -> str:
@@ -116,7 +117,7 @@ class Held:
             stored_id=record["id"],
             created_at=record["created_at"],
             version=record["version"],
-            scoped=isinstance(self.key, SessionKey),
+            user=self.key.user if isinstance(self.key, SessionKey) else None,
             document=frozen(self.fields | self.extra, "session"),
             levels=self.shown.levels if self.shown else {},
             runs=self.digests,
@@ -193,7 +194,7 @@ def _own(fields: dict[str, Any], session: Session) -> dict[str, Any]:
 
 
 def _check(session: Session) -> None:
-    """Refuse what was put into *session* and is not of its field's type, and events that nobody would store."""
+    """Refuse what was put into *session* and is not of its field's type, and what nobody would store."""
     for at, run in enumerate(session.runs if isinstance(session.runs, list) else ()):
         if not isinstance(run, Run):
             raise StorageValidationError("no Run; add it by add_run", details={"path": f"runs[{at}]"})
@@ -205,9 +206,19 @@ def _check(session: Session) -> None:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(map(str, first["loc"])) or "session"
         raise StorageValidationError(f"{path}: {first['msg']}", details={"path": path}) from error
+    _check_owner(session)
     if any(event.seq is None for event in session.events) or (session.events and session._shown is None):
         message = "events are added one by one, by append; a session shows them"
         raise StorageValidationError(message, details={"path": "events"})
+
+
+def _check_owner(session: Session) -> None:
+    if not isinstance(key := session.key, SessionKey):
+        return
+    for name in _SCOPE:
+        if getattr(session, name) != getattr(key, name):
+            message = f"{name} of a scoped session is part of what names it; it stays as it was read"
+            raise StorageValidationError(message, details={"path": name})
 
 
 def _is_empty(value: object) -> bool:

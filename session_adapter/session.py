@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from session_adapter.frozen import thawed
-from session_adapter.identity import SessionId, SessionKey
+from session_adapter.identity import SessionId, SessionKey, UserKey
 from session_adapter.models import Event, Model, Moment, Run, SessionMetrics, SessionSummary
 from session_adapter.usage import tokens_used
 from unified_storage.errors import StorageValidationError
@@ -42,7 +42,7 @@ class Shown:
 
     Attributes:
         stored_id, created_at, version: which record it was, and how old.
-        scoped: a ``SessionKey`` names it.
+        user: whose it is where a ``SessionKey`` names it; None for a plain session.
         document: the document's part of the model as it was shown, further keys too: frozen, since few are written.
         levels: what was shown in the state but belongs to the app or the user.
         runs: the digest of each run shown, by run id.
@@ -51,7 +51,7 @@ class Shown:
     stored_id: str
     created_at: datetime
     version: int
-    scoped: bool
+    user: UserKey | None
     document: bytes
     levels: Mapping[str, Any]
     runs: Mapping[str, bytes]
@@ -118,10 +118,12 @@ class Session(Model):
 
     @property
     def key(self) -> SessionId:
-        """What names it: its id, or a ``SessionKey`` where it was read as one of an app and a user."""
-        if self._shown is None or not self._shown.scoped:
-            return self.session_id
-        return SessionKey(self.app_name or "", self.user_id or "", self.session_id)
+        """What names it: its id, or a ``SessionKey`` where it was read as one of an app and a user.
+
+        App and user are those that it was read of, whatever its fields say now.
+        """
+        user = self._shown and self._shown.user
+        return self.session_id if user is None else SessionKey(user.app_name, user.user_id, self.session_id)
 
     # runs
 

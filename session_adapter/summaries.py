@@ -49,9 +49,7 @@ async def summarised(session: Conversation, model: SummaryModel, *, timeout: flo
     written = await telling.tell(_each(pieces))
     if written is None:
         written = fallback(session.summary, pieces, telling.error, coverage, _now())
-    return written.model_copy(
-        update={**counts, "boundary": _without_places(written.boundary)}
-    )
+    return written.model_copy(update={**counts, "boundary": _without_places(written.boundary)})
 
 
 def _now() -> datetime:

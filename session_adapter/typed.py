@@ -55,7 +55,7 @@ def shown_session(
         stored_id=record["id"],
         created_at=record["created_at"],
         version=record["version"],
-        scoped=isinstance(key, SessionKey),
+        user=key.user if isinstance(key, SessionKey) else None,
         document=frozen(fields, "session"),
         levels=levels or {},
         runs=digests or {run.run_id: digest(frozen(run.body(), "runs")) for run in read},

@@ -28,6 +28,8 @@ from tests.session_adapter.documents import SAMPLE_FORMATS, sample
 from unified_storage import IUnifiedStorage, StorageValidationError
 
 Change = Callable[[Session], Any]
+ENDLESS: dict[str, Any] = {}
+ENDLESS["a"] = ENDLESS
 
 
 @pytest.fixture
@@ -194,6 +196,8 @@ async def test_a_key_that_holds_something_else_in_its_format_is_refused(
         ("runs", None, "runs"),
         ("own", {1}, None),
         ("own", object(), "data.own"),
+        ("state", ENDLESS, "state"),
+        ("own", [ENDLESS], "own"),
         ("created_at", datetime(2024, 5, 15), "created_at"),
     ],
 )
@@ -346,6 +350,35 @@ async def test_a_scoped_session_is_read_and_written_by_its_key(
         await repository.get("s1")
     await repository.delete(key)
     assert await repository.list() == []
+
+
+@pytest.mark.parametrize(("name", "other"), [("user_id", "bob"), ("app_name", "bank"), ("user_id", None)])
+async def test_a_scoped_session_stays_its_users(
+    storage: IUnifiedStorage, repository: SessionRepository, name: str, other: str | None
+) -> None:
+    """What it shows of app and user is part of what names it, and leads to nobody else's session."""
+    service = ScopedSessionService(storage)
+    for key in (
+        mine := SessionKey("shop", "ann", "s1"),
+        SessionKey("shop", "bob", "s1"),
+        SessionKey("bank", "ann", "s1"),
+    ):
+        await service.create_session(key, {"of": f"{key.app_name} {key.user_id}"})
+    session = await repository.get(mine)
+    setattr(session, name, other)
+    assert session.key == mine
+    for written in (repository.update, repository.create):
+        with pytest.raises(StorageValidationError) as refused:
+            await written(session)
+        assert refused.value.path == name
+    for key in (mine, SessionKey("shop", "bob", "s1"), SessionKey("bank", "ann", "s1")):
+        found = await repository.get(key)
+        assert (found.app_name, found.user_id) == (key.app_name, key.user_id)
+        assert found.state == {"of": f"{key.app_name} {key.user_id}"}
+    setattr(session, name, getattr(mine, name))
+    session.session_id = "s2"
+    await repository.create(session, if_exists="error")
+    assert (await repository.get(SessionKey("shop", "ann", "s2"))).state == {"of": "shop ann"}
 
 
 async def test_what_a_state_shows_of_app_and_user_is_not_written_into_the_session(

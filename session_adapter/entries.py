@@ -120,11 +120,14 @@ def _shown_time(told: object, entry: Mapping[str, Any], zone: Zone) -> str | Non
 
 def run_id_of(entry: Mapping[str, Any]) -> str | None:
     """The run that a log's *entry* is, or that its message belongs to."""
-    if is_run(entry["body"]):
-        run_id = _run_id_in(entry["body"]) or entry["key"]
+    body = entry["body"]
+    if type(body) is dict and "role" in body:  # an event in our own form, as nearly all are
+        run_id = body.get("run_id")
+    elif is_run(body):
+        run_id = _run_id_in(body) or entry["key"]
     else:
-        run_id = next((event.get("run_id") for event in events_of(entry["body"])), None)
-    return run_id if isinstance(run_id, str) else None
+        run_id = next((event.get("run_id") for event in events_of(body)), None)
+    return run_id if isinstance(run_id, str) and run_id else None  # an empty one names nothing
 
 
 # elements of a document's list

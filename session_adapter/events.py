@@ -138,7 +138,7 @@ class Events:
         given: list[Any] = list(event) if several else [event]
         bodies = [_checked_event(one, f"events[{at}]") for at, one in enumerate(given)]
         entries = [event_entry(body, self._zone) for body in bodies]
-        has_runs = any(body.get("run_id") is not None for body in bodies)
+        has_runs = any(body.get("run_id") for body in bodies)
         stored_id = record_id(session)
 
         async def appended(tx: IUnifiedStorage) -> list[int]:

@@ -107,6 +107,10 @@ class Held:
         seen = self.shown.runs if self.shown is not None and self.saw(record) else {}
         return [thawed(run) for run_id, run in self.runs.items() if self.digests[run_id] != seen.get(run_id)]
 
+    def is_up_to_date(self, record: Mapping[str, Any]) -> bool:
+        """Whether nobody has changed the session in *record* since its holder saw it."""
+        return self.shown is not None and self.saw(record) and self.shown.version == record["version"]
+
     def all_runs(self) -> list[dict[str, Any]]:
         """All its runs, as they are stored."""
         return [thawed(run) for run in self.runs.values()]
@@ -172,6 +176,8 @@ def _frozen_runs(session: Session) -> tuple[dict[str, bytes], dict[str, bytes]]:
     runs, digests = {}, {}
     for at, run in enumerate(session.runs):
         path, body = f"runs[{at}]", run.body()
+        if run.run_id in runs:
+            raise StorageValidationError(f"two runs are {run.run_id!r}", details={"path": f"{path}.run_id"})
         copy = frozen(body, path)
         runs[run.run_id], digests[run.run_id] = copy, digest(copy)
         if digests[run.run_id] != shown.get(run.run_id):

@@ -108,11 +108,33 @@ async def brought(tx: IUnifiedStorage, log_id: str, present: Entries, wanted: Se
     same = next((at for at, (one, other) in enumerate(zip(present, wanted, strict=False)) if one is not other), None)
     common = min(len(present), len(wanted)) if same is None else same
     if len(present) - common > _FEW:
-        return await tx.rewrite(log_id, [_draft(entry) for entry in wanted])
+        return await _rewritten(tx, log_id, present, wanted)
     for _ in present[common:]:
         await tx.pop(log_id)
     drafts = [_draft(entry) for entry in wanted[common:]]
     return [entry["seq"] for entry in wanted[:common]] + (await tx.append(log_id, drafts) if drafts else [])
+
+
+async def _rewritten(tx: IUnifiedStorage, log_id: str, present: Entries, wanted: Sequence[Entry]) -> list[int]:
+    """Make a whole log, which is *present*, into *wanted*: entries that stay keep their numbers where that can be."""
+    info = await tx.log_info(log_id) or {"last_seq": 0}
+    numbers = _numbers(present, wanted, info["last_seq"])
+    if numbers is None:
+        return await tx.rewrite(log_id, [_draft(entry) for entry in wanted])
+    blank = {"key": None, "created_at": tx.clock()}
+    entries = [blank | _draft(entry) | {"seq": seq} for entry, seq in zip(wanted, numbers, strict=True)]
+    last_seq = max([info["last_seq"], *numbers])
+    await tx.restore([], [{"log_id": log_id, "last_seq": last_seq, "entries": entries}])
+    return numbers
+
+
+def _numbers(present: Entries, wanted: Sequence[Entry], last_seq: int) -> list[int] | None:
+    """The numbers of *wanted*: those that they have, new ones at the end; None where a new one stands between."""
+    known = {entry["seq"] for entry in present}
+    stays = [entry["seq"] for entry in wanted if entry.get("seq") in known]
+    if stays != [entry.get("seq") for entry in wanted[: len(stays)]] or sorted({*stays}) != stays:
+        return None
+    return [*stays, *range(last_seq + 1, last_seq + 1 + len(wanted) - len(stays))]
 
 
 async def edited(tx: IUnifiedStorage, head: Record, present: Entries, wanted: Sequence[Entry]) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from session_adapter.changed_runs import with_others_messages
 from session_adapter.documents import Split, record_of, stored_document
 from session_adapter.entries import history_of
 from session_adapter.errors import SessionAlreadyExistsError, storage_failures
@@ -254,6 +255,9 @@ async def _save_new(storage: IUnifiedStorage, held: Held, if_exists: str) -> boo
 async def _write_over(tx: IUnifiedStorage, held: Held, stored: Record, zone: Zone) -> None:
     before = stored_document(stored)
     document, runs = held.document_over(stored, zone), held.runs_over(stored)
+    seen = held.shown.runs if held.shown is not None else {}
+    if not held.is_up_to_date(stored) and any(run["run_id"] in seen for run in runs):
+        runs = with_others_messages(runs, gathered(await tx.read(history_of(stored["id"]))), seen)
     if not runs or not equal(document, before):
         await replace_document(tx, held.key, stored, document)
     await _add_runs(tx, held, runs)

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from session_adapter.entries import events_of, history_of, is_run, places_in, run_id_of, run_in
+from session_adapter.entries import events_of, flat_events, history_of, is_run, places_in, run_id_of, run_in
 from session_adapter.errors import storage_failures
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.history import edited, mark, replaced_in_place
@@ -123,7 +123,11 @@ async def _added(tx: IUnifiedStorage, head: Record, runs: list[Run], expected_ve
 async def _regrouped(
     tx: IUnifiedStorage, head: Record, runs: list[Run], present: Entries, expected_version: int | None
 ) -> list[int]:
-    """Put *runs* in the places of the first entries that they have, and take their other entries out."""
+    """Put *runs* in the places of the first entries that they have, and take their other entries out.
+
+    A message that stands in its run stays in its own entry too, if it has one: by that its id is known when it is
+    added again.
+    """
     fresh = {run["run_id"]: run for run in runs}
     if not fresh.keys() <= {run_id_of(entry) for entry in present}:
         check_version(expected_version, head["version"], head["id"])
@@ -132,12 +136,21 @@ async def _regrouped(
         run_id = run_id_of(entry)
         if run_id not in fresh:
             wanted[entry["seq"]] = entry
-        elif run_id not in wanted:
+            continue
+        if run_id not in wanted:
             wanted[run_id] = entry | {"body": fresh[run_id], "key": run_id}
+        if not is_run(entry["body"]) and _stands_in(entry, fresh[run_id]):
+            wanted[entry["seq"]] = entry
     for run_id, run in fresh.items():
         wanted.setdefault(run_id, {"seq": _UNSEEN, "body": run, "key": run_id})
     numbers = dict(zip(wanted, await edited(tx, head, present, [*wanted.values()]), strict=True))
     return [numbers[run["run_id"]] for run in runs]
+
+
+def _stands_in(entry: Entry, run: Run) -> bool:
+    """Whether the message that *entry* is has an id that a message of *run* has."""
+    own = {event["id"] for event in flat_events(entry, None) if isinstance(event["id"], str)}
+    return bool(own & _ids(messages[at] for messages, at in places_in(run)))
 
 
 _UNSEEN = 2**63

@@ -47,20 +47,19 @@ def shown_session(
         digests: of the frozen *runs* by run id, where they are known.
     """
     key = visible_id(record)
-    fields = shown_fields(stored_document(record), format_of(record), zone)
+    own, further = _fields_and_further(stored_document(record), format_of(record), zone)
     if isinstance(key, SessionKey):
-        fields |= {"app_name": key.app_name, "user_id": key.user_id}
-    read = [_run(run) for run in runs]
+        own |= {"app_name": key.app_name, "user_id": key.user_id}
+    read = [shown_run(run) for run in runs]
     shown = Shown(
-        stored_id=record["id"],
-        created_at=record["created_at"],
-        version=record["version"],
+        record["id"],
+        record["created_at"],
+        record["version"],
         user=key.user if isinstance(key, SessionKey) else None,
-        document=frozen(fields, "session"),
+        document=frozen(own | further, "session"),
         levels=levels or {},
         runs=digests or {run.run_id: digest(frozen(run.body(), "runs")) for run in read},
     )
-    own = {name: fields.pop(name) for name in DOCUMENTED if name in fields}
     if levels:
         own["state"] = own.get("state", {}) | thawed(frozen(dict(levels), "state"))
     if "summary" in own:
@@ -73,7 +72,7 @@ def shown_session(
         "events": [*events],
     }
     values = {**_BLANK, "metadata": {}, "state": {}, "agent_data": {}, **own}
-    return of_known(Session, values, fields, {*own, *fields}, {"_shown": shown})
+    return of_known(Session, values, further, {*own, *further}, {"_shown": shown})
 
 
 def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None) -> dict[str, Any]:
@@ -82,14 +81,21 @@ def shown_fields(document: Mapping[str, Any], format: Format, zone: Zone = None)
     What is missing, null or has a wrong type is left out, so are keys that a model cannot have. The summary is an
     object as it is stored by a session.
     """
-    read = format.shown(document, zone, _READ)
+    own, further = _fields_and_further(document, format, zone)
+    return own | further
+
+
+def _fields_and_further(
+    document: Mapping[str, Any], format: Format, zone: Zone
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    own = format.shown(document, zone, _READ)
     if isinstance(document.get("agent_data"), dict):
-        read["agent_data"] = document["agent_data"]
-    if "summary" in read:
-        summary = summary_in(read.pop("summary"), zone)
-        read |= {} if summary is None else {"summary": summary_body(summary)}
+        own["agent_data"] = document["agent_data"]
+    if "summary" in own:
+        summary = summary_in(own.pop("summary"), zone)
+        own |= {} if summary is None else {"summary": summary_body(summary)}
     taken = placed_keys(format)
-    return read | {name: value for name, value in document.items() if name not in taken and _is_unicode(name)}
+    return own, {name: value for name, value in document.items() if name not in taken and _is_unicode(name)}
 
 
 @cache
@@ -103,7 +109,8 @@ def _is_unicode(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _run(body: Mapping[str, Any]) -> Run:
+def shown_run(body: Mapping[str, Any]) -> Run:
+    """A run, as ``.runs`` hands it out, as a model."""
     # As it is, whatever its writer made of it; a run whose name is no text was stored without one.
     named = body if isinstance(body.get("run_id"), str) and body["run_id"] else {**body, "run_id": new_id()}
     return Run.model_validate(named)

@@ -76,7 +76,14 @@ def _taken_runs(session: dict[str, Any], memory: Any) -> list[Any]:
     if isinstance(session.get("runs"), list):
         runs += session["runs"]
         session["runs"] = []
-    return runs
+    return [_named(run) for run in runs]
+
+
+def _named(run: Any) -> Any:
+    """*run* with its id where every other writer has it: an older memory keeps it inside the response."""
+    response = run.get("response") if is_mapping(run) else None
+    id = response.get("run_id") if is_mapping(response) and "run_id" not in run else None
+    return run if id is None else {"run_id": id, **run}
 
 
 def _summary(memory: Any, session: Mapping[str, Any]) -> Any:

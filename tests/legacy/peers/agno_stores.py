@@ -81,6 +81,20 @@ def agno2(path: Path, sessions: Iterable[Mapping[str, Any]]) -> str:
     return f"agno+sqlite:///{path}"
 
 
+def agno1(path: Path, **tables: Iterable[Mapping[str, Any]]) -> str:
+    """A store of 1.x with the sessions of each kind, by ``agent``, ``team``, ``workflow``; its URL."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for kind, sessions in tables.items():
+            connection.execute(
+                f"CREATE TABLE {kind}_things (session_id VARCHAR NOT NULL, user_id VARCHAR, memory JSON,"
+                f" session_data JSON, extra_data JSON, created_at INTEGER, updated_at INTEGER, {kind}_id VARCHAR, {kind}_data JSON,"
+                " runs JSON, PRIMARY KEY (session_id))"
+            )
+            times = {"created_at": 1715803200, "updated_at": 1715803260}
+            _insert(connection, f"{kind}_things", ({"session_id": "s1", **times, **session} for session in sessions))
+    return f"agno+sqlite:///{path}"
+
+
 def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         marks = ", ".join("?" * len(row))

@@ -17,9 +17,9 @@ from legacy.stores.parcels import Item
 from legacy.stores.peers.registry import open_to_read, opening_of
 from session_adapter import SessionStorageAdapter
 from session_adapter.formats import by_name
-from tests.legacy.peers.agno_stores import agno2, agno3, run, run_row, twice
+from tests.legacy.peers.agno_stores import agno1, agno2, agno3, run, run_row, twice
 from tests.support import scaled
-from unified_storage import StorageConfigurationError, open_storage
+from unified_storage import StorageConfigurationError, StorageUnsupportedError, open_storage
 
 BOMB = "[" * 100_000 + "]" * 100_000
 
@@ -241,6 +241,73 @@ async def test_a_database_of_something_else_is_none(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE agno_sessions (a, b)")
     with pytest.raises(StorageConfigurationError, match="no tables of agno"):
         await copied(f"agno+sqlite:///{tmp_path}/x.db", tmp_path)
+
+
+# 1.x
+
+
+def older(*said: str) -> dict[str, Any]:
+    """A run as the older memory keeps it."""
+    return {"message": {"role": "user", "content": said[0]}, "response": run(f"run of {said[0]}", *said)}
+
+
+async def test_each_kind_of_1_has_a_table_of_its_own(path: Path, tmp_path: Path) -> None:
+    memory = {"runs": [run("a", "Hello")], "summaries": {"ann": {"s1": {"summary": "Short"}}}}
+    row = {"user_id": "ann", "agent_id": "a", "memory": json.dumps(memory), "extra_data": '{"app_name": "shop"}'}
+    flow = {"session_id": "s2", "workflow_id": "w", "runs": json.dumps([{**run("b", "Go"), "workflow_id": "w"}])}
+    report = await copied(agno1(path, agent=[row], workflow=[flow, {"session_id": "s1"}]), tmp_path)
+    assert reasons(report) == {"s1": ("duplicate",)}
+    assert (await said(tmp_path, "s1"), await said(tmp_path, "s2")) == (["Hello"], ["Go"])
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        first, second = [await SessionStorageAdapter(storage).get_session(id) for id in ("s1", "s2")]
+    assert first is not None
+    assert second is not None
+    names = ("kind", "user_id", "agent_id", "summary")
+    assert [first.get(name) for name in names] == ["agent", "ann", "a", {"summary": "Short"}]
+    assert first["metadata"]["app_name"] == "shop"
+    assert (second["kind"], second["workflow_id"]) == ("workflow", "w")
+
+
+async def test_an_older_memory_is_read_once(path: Path, tmp_path: Path) -> None:
+    """It keeps a flat copy of all messages beside its runs."""
+    memory = {"messages": [{"role": "user", "content": "Hello"}], "runs": [older("Hello", "again")]}
+    await copied(agno1(path, team=[{"memory": json.dumps(memory)}]), tmp_path)
+    assert await said(tmp_path) == ["Hello", "again"]
+    async with open_storage(f"sqlite:///{tmp_path}/ours.db") as storage:
+        assert await SessionStorageAdapter(storage).runs.get("s1", "run of Hello") == {
+            "run_id": "run of Hello",
+            **older("Hello", "again"),
+        }
+
+
+@pytest.mark.parametrize("memory", [None, "{torn", "[]", '{"runs": null}', '{"runs": [1, null, {}]}'])
+async def test_a_memory_without_runs_is_a_session_without_events(
+    path: Path, tmp_path: Path, memory: str | None
+) -> None:
+    report = await copied(agno1(path, agent=[{"memory": memory}]), tmp_path)
+    assert report.ledger.copied == 1
+    assert await said(tmp_path) == []
+
+
+async def test_1_is_only_read(path: Path, tmp_path: Path) -> None:
+    url = agno1(path, agent=[{}])
+    await copied(url, tmp_path)
+    with pytest.raises(StorageUnsupportedError, match="only read"):
+        await copy_store(f"sqlite:///{tmp_path}/ours.db", f"agno1+sqlite:///{tmp_path}/new.db")
+    with pytest.raises(StorageConfigurationError, match="agno1"):
+        await copy_store(f"sqlite:///{tmp_path}/ours.db", url)
+
+
+async def test_beside_later_tables_those_of_1_are_read_by_name(path: Path, tmp_path: Path) -> None:
+    """agno's own upgrade to 2.x leaves the old tables where they are."""
+    url = agno1(path, agent=[{"memory": json.dumps({"runs": [run("a", "old")]})}])
+    agno2(path, [{"runs": twice([run("b", "new")])}])
+    await copied(url, tmp_path)
+    assert await said(tmp_path) == ["new"]
+    await copy_store(f"agno1+sqlite:///{path}", f"sqlite:///{tmp_path}/other.db")
+    async with open_storage(f"sqlite:///{tmp_path}/other.db") as storage:
+        [event] = await SessionStorageAdapter(storage).events.read("s1")
+    assert event["content"] == "old"
 
 
 # damage

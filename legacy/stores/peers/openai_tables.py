@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,21 +220,31 @@ class _Tables:
             yield [_unit(row["session_id"]) for row in rows]
 
     def unit(self, key: Key) -> Unit:
-        if self._rows.engine == "mysql" and len(str(key)) > _LONGEST_ID:
-            message = f"a session id of {len(str(key))} characters has no place there; {_LONGEST_ID} have"
+        id = str(key)
+        if self._rows.engine == "mysql" and (len(id) > _LONGEST_ID or id.endswith(" ")):
+            message = (
+                f"MySQL has no place for a session id of over {_LONGEST_ID} characters, or with a blank at its end"
+            )
             raise StorageValidationError(message, details={"path": "session_id"})
-        return Unit(key, str(key))
+        return Unit(key, id)
 
     async def read(self, units: Sequence[Unit]) -> list[Found | Item]:
         wanted = [unit.place for unit in units]
-        heads = {row["session_id"]: row for row in await self._of(self._sessions, wanted, "session_id")}
+        meant = self._meant(wanted)
+        heads = {meant(row["session_id"]): row for row in await self._of(self._sessions, wanted, "session_id")}
         items: dict[str, list[Row]] = {place: [] for place in wanted}
         for row in await self._of(self._messages, wanted, f"session_id, {self._order}"):
-            items[row["session_id"]].append(row)
+            items[meant(row["session_id"])].append(row)
         further = {} if self._branches is None else await self._branches.read(wanted)
         return [
             self._found(unit, heads.get(unit.place), items[unit.place], further.get(unit.place, {})) for unit in units
         ]
+
+    def _meant(self, wanted: Sequence[str]) -> Callable[[str], str]:
+        """Which of *wanted* an id of a row is: MySQL's usual collations, and so the library, take ``A`` for ``a``."""
+        alike = {id.casefold().rstrip(" "): id for id in wanted}
+        exact = frozenset(wanted)
+        return lambda id: id if id in exact else alike[id.casefold().rstrip(" ")]
 
     async def _of(self, table: str, wanted: Sequence[str], order: str) -> list[Row]:
         among = f"session_id IN ({self._rows.listed(len(wanted))})"

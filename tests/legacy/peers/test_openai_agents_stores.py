@@ -633,4 +633,9 @@ async def test_a_session_whose_key_is_another_ones_is_refused(
     assert empty_redis.lrange("p:a:messages", 0, -1) == [b'{"role":"user","content":"I am a"}']
     assert empty_redis.lrange("p:b:counter:messages", 0, -1) == [b'{"role":"user","content":"I am b:counter"}']
     assert counts(await copied(ours, target), "equal", "quarantined") == (3, 2)
+    async with open_storage(ours) as storage:
+        await SessionStorageAdapter(storage).events.append("b", user("And more"))
+    facts = await copied(ours, target, overwrite_conflicts=True)
+    assert counts(facts, "copied", "equal", "quarantined", "mismatched") == (1, 2, 2, 0)
+    assert empty_redis.hget("p:b:counter", "session_id") == b"b:counter"
     assert empty_redis.lrange("p:c:messages", 0, -1) == [b'{"role":"user","content":"was there"}']

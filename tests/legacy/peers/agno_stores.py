@@ -87,8 +87,8 @@ def agno1(path: Path, **tables: Iterable[Mapping[str, Any]]) -> str:
         for kind, sessions in tables.items():
             connection.execute(
                 f"CREATE TABLE {kind}_things (session_id VARCHAR NOT NULL, user_id VARCHAR, memory JSON,"
-                f" session_data JSON, extra_data JSON, created_at INTEGER, updated_at INTEGER, {kind}_id VARCHAR, {kind}_data JSON,"
-                " runs JSON, PRIMARY KEY (session_id))"
+                f" session_data JSON, extra_data JSON, created_at INTEGER, updated_at INTEGER,"
+                f" {kind}_id VARCHAR, {kind}_data JSON, runs JSON, PRIMARY KEY (session_id))"
             )
             times = {"created_at": 1715803200, "updated_at": 1715803260}
             _insert(connection, f"{kind}_things", ({"session_id": "s1", **times, **session} for session in sessions))

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
+
+MOST_BYTES = 64 << 20
+"""Four times what a session can hold: JSON may spell it at length."""
 
 _MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
@@ -41,7 +44,19 @@ def _plain(value: Any) -> Any:
 
 
 class StrictRequest(Request):
-    """A request whose body has to be JSON that can be stored and answered with."""
+    """A request whose body has to be JSON that can be stored and answered with, and not larger than anybody needs."""
+
+    async def body(self) -> bytes:
+        """The body; 413 as soon as it is larger than :data:`MOST_BYTES`."""
+        if not hasattr(self, "_body"):
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > MOST_BYTES:
+                    raise HTTPException(413, "The request is too large to be stored")
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
 
     async def json(self) -> Any:
         """The body's value.

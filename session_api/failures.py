@@ -58,13 +58,18 @@ def _told(error: Any) -> dict[str, Any]:
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, StorageError)
     failure = _deepest(error)
-    status, detail = next((known for kind, known in _STATUS.items() if isinstance(failure, kind)), (500, INTERNAL))
+    status, detail = _meaning(failure)
     if status == 422:
         return answer({"detail": [_invalid(failure)]}, 422)
     level = logging.ERROR if status == 500 else logging.WARNING
     facts = {"status": status, "error_code": failure.error_code, "places": places_of(error)}
     log.log(level, "a storage failed", extra=facts)
     return answer({"detail": detail}, status, {"retry-after": "1"} if status == 503 else None)
+
+
+def _meaning(failure: StorageError) -> tuple[int, str]:
+    otherwise = (503, UNAVAILABLE) if failure.retryable else (500, INTERNAL)
+    return next((known for kind, known in _STATUS.items() if isinstance(failure, kind)), otherwise)
 
 
 def _deepest(error: StorageError) -> StorageError:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from session_api.databases import Databases
@@ -44,7 +45,7 @@ async def readyz(request: Request) -> Response:
     return answer({"status": "ok" if ready else "unavailable", "databases": states}, 200 if ready else 503)
 
 
-@router.get("/metrics", operation_id="get_metrics")
+@router.get("/metrics", operation_id="get_metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
     return Response(generate_latest(request.app.state.figures.registry), media_type=CONTENT_TYPE_LATEST)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -13,10 +14,12 @@ import pytest
 
 from session_adapter.writing import replace_document
 from session_api.addresses import ForwardedAddresses
+from session_api.app import create_app
 from session_api.callers import Asking, Caller
 from session_api.observing import WithRequestId
 from tests.places import Place
 from tests.session_api.clients import client_of, database
+from tests.session_api.serving import served
 from unified_storage import IUnifiedStorage, StorageConnectionError, StorageError, open_storage
 from unified_storage.delegate import Delegate
 
@@ -125,6 +128,46 @@ async def test_a_request_that_takes_too_long_leaves_no_open_transaction(place: P
         assert (await client.get("/sessions/s")).json()["session_state"] == {"n": 1}
         slow = False
         assert (await client.patch("/sessions/s", json={"session_state": {"n": 3}})).status_code == 200
+
+
+async def test_a_client_that_goes_away_leaves_no_open_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What it asked for is wholly done, and the next writer does not wait for more than that."""
+
+    async def replace_slowly(*arguments: Any) -> None:
+        await replace_document(*arguments)
+        await asyncio.sleep(0.5)
+
+    app = create_app(database(open_storage(f"sqlite:///{tmp_path}/s.db")))
+    with served(app) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            await client.post("/sessions", json={"session_id": "s", "metadata": {"n": 1}})
+            with monkeypatch.context() as slow:
+                slow.setattr("session_api.our_tables.replace_document", replace_slowly)
+                with pytest.raises(httpx.ReadTimeout):
+                    await client.patch("/sessions/s", json={"session_state": {"n": 2}}, timeout=0.2)
+            answer = await client.patch("/sessions/s", json={"metadata": {"n": 2}}, timeout=30)
+        assert answer.status_code == 200
+        assert (answer.json()["session_state"], answer.json()["metadata"]) == ({"n": 2}, {"n": 2})
+
+
+async def test_a_body_beyond_all_measure_is_refused_before_it_is_there(client: httpx.AsyncClient):
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(200):
+            sent += 1 << 20
+            yield b" " * (1 << 20)
+
+    answer = await client.post("/sessions", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert sent <= 66 << 20
+
+
+async def test_a_session_larger_than_a_record_is_refused(client: httpx.AsyncClient):
+    answer = await client.post("/sessions", json={"session_id": "s", "session_state": {"x": "y" * (16 << 20)}})
+    assert (answer.status_code, answer.json()) == (413, {"detail": "The request is too large to be stored"})
+    assert (await client.get("/sessions/s")).status_code == 404
 
 
 async def test_a_step_that_fails_half_way_leaves_no_trace(place: Place, monkeypatch: pytest.MonkeyPatch):

@@ -21,14 +21,14 @@ from session_adapter.events import Events
 from session_adapter.formats import Event
 from session_adapter.formats.places import object_of
 from session_adapter.history import mark
-from session_adapter.identity import SESSION, SessionKey, record_id
-from session_adapter.metadata import OWN, own_fields
+from session_adapter.identity import SessionKey, no_session, record_id
+from session_adapter.metadata import own_fields
 from session_adapter.pairing import STAND_IN, open_calls
-from session_adapter.reading import ATTEMPTS, required_head
+from session_adapter.reading import ATTEMPTS, required_head, session_records
 from session_adapter.scoped import ScopedSessionService
 from session_adapter.timestamps import render
 from unified_storage.errors import StorageError
-from unified_storage.interface import IUnifiedStorage
+from unified_storage.interface import IUnifiedStorage, OnDuplicate, Record
 from unified_storage.processes import has_ended, this_process
 from unified_storage.record import DELETE, new_id
 from unified_storage.transactions import to_the_end
@@ -49,17 +49,19 @@ class OpenRun:
     cancellation or the end of its stream closes this one, whatever is cancelled meanwhile.
 
     Attributes:
+        key: of its session.
         run_id: made here.
         after: the number of the last entry before this run.
     """
 
     def __init__(self, service: ScopedSessionService, key: SessionKey, lost_after: timedelta) -> None:
         record_id(key)
+        self.key = key
         self.run_id = new_id()
         self.after = 0
         self._service = service
         self._storage = service.storage
-        self._key = key
+        self._began_in: datetime | None = None
         self._lost_after = lost_after
 
     async def __aenter__(self) -> Self:
@@ -82,6 +84,20 @@ class OpenRun:
         finally:
             _under_way.discard((os.getpid(), self.run_id))
 
+    async def append(self, event: Event, *, on_duplicate: OnDuplicate = "error") -> int:
+        """Add an event of this run, or of one that it closes; its number.
+
+        Raises:
+            SessionNotFoundError: the session is gone, though there may be a new one of its key.
+            StorageAlreadyExistsError: its ``id`` is there, and *on_duplicate* is not ``skip``.
+        """
+        return await self._service.append_of_run(self.key, event, check=self._check, on_duplicate=on_duplicate)
+
+    def _check(self, head: Record) -> None:
+        # One that counted as lost has no note any more, but may go on; one that saves the session may give it a time.
+        if self.run_id not in _runs_noted(head) and head["created_at"] != self._began_in:
+            raise no_session(self.key)
+
     async def _begin(self) -> None:
         try:
             noted = await self._noted()
@@ -94,27 +110,33 @@ class OpenRun:
 
     async def _made(self) -> None:
         with suppress(SessionAlreadyExistsError):  # made by another run, which came first
-            await self._service.create_session(self._key)
+            await self._service.create_session(self.key)
 
     async def _noted(self) -> dict[str, Note]:
         """Note this run; the notes of the others."""
 
         async def noted(tx: IUnifiedStorage) -> dict[str, Note]:
-            head = await required_head(tx, self._key)
+            head = await required_head(tx, self.key)
             info = await tx.log_info(history_of(head["id"]))
             self.after = info["last_seq"] if info else 0
+            self._began_in = head["created_at"]
             began = render(self._storage.clock())
             note = {"process": this_process(), "began": began, "after": self.after}
             await mark(tx, head, **{OPEN_RUNS: {self.run_id: note}})
-            return object_of(own_fields(head).get(OPEN_RUNS)) or {}
+            return _runs_noted(head)
 
         with storage_failures("begin a run"):
             return await self._storage.atomically(noted, attempts=ATTEMPTS)
 
     async def _struck_off(self, run_id: str) -> None:
-        updates = {"metadata": {OWN: {OPEN_RUNS: {run_id: DELETE}}}}
+        async def struck_off(tx: IUnifiedStorage) -> None:
+            # Only where it is noted: a session that was made anew meanwhile knows nothing of it.
+            for head in await session_records(tx, [record_id(self.key)], with_data=False):
+                if run_id in _runs_noted(head):
+                    await mark(tx, head, **{OPEN_RUNS: {run_id: DELETE}})
+
         with storage_failures("end a run"):
-            await self._storage.update(record_id(self._key), updates, type=SESSION)
+            await self._storage.atomically(struck_off, attempts=ATTEMPTS)
 
     # closing
 
@@ -132,13 +154,17 @@ class OpenRun:
 
         The events have ids that follow from the run's, so that it is closed once, whoever else closes it as well.
         """
-        stored = await Events(self._storage).read(self._key, after=after)
+        stored = await Events(self._storage).read(self.key, after=after)
         own = [event for event in stored if event["run_id"] == run_id]
         if own:
             results = [_no_result(run_id, *call) for call in open_calls(own)]
             for event in [*results, _last_event(run_id, reason)]:
-                await self._service.append_event(self._key, event | {"timestamp": render(self._storage.clock())})
+                await self.append(event | {"timestamp": render(self._storage.clock())}, on_duplicate="skip")
         await self._struck_off(run_id)
+
+
+def _runs_noted(head: Record) -> dict[str, Note]:
+    return object_of(own_fields(head).get(OPEN_RUNS)) or {}
 
 
 def _is_over(run_id: str, note: Note, long_ago: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,9 +16,9 @@ from session_adapter.identity import SessionKey, app_scope, no_session
 from session_adapter.levels import TEMP
 from session_adapter.models import Event
 from session_adapter.open_runs import OpenRun
+from session_adapter.pairing import paired
 from session_adapter.scoped import ScopedSessionService
 from session_adapter.timestamps import render
-from session_adapter.windows import turn_safe
 from unified_storage.arguments import check_count, checked_seconds
 from unified_storage.errors import StorageAlreadyExistsError, StorageValidationError
 from unified_storage.record import DELETE, new_id
@@ -40,7 +40,8 @@ class RunContext:
         run_id: what all events of this run are stored under.
         message: what was said, as it is stored.
         history: the events before it, oldest first, turn-safe.
-        messages: both together, for a model. Where the message is the result of a call, it stands right behind it.
+        messages: both together, for a model. Where the message is the result of a call, it stands right behind it;
+            one whose call is not there is left out.
         state: of all levels, with ``app:`` and ``user:`` before their keys. An agent changes it by the ``state_delta``
             of an event, and finds it here then, with the ``temp:`` keys of its run.
     """
@@ -118,16 +119,19 @@ class Runner:
 
         Args:
             message: a text of the user, or an event; one of the role ``tool`` answers a call that a run left open.
+                Of several with one ``id``, also at the same time, one is said.
         Raises:
             AppNameRequiredError, UserIdRequiredError, SessionIdRequiredError, InvalidSessionIdError: no such key.
             StorageAlreadyExistsError: the message, or an event of the agent, has an id that the session has already.
+            SessionNotFoundError: the session was deleted meanwhile; one that was made anew is left as it is.
+            StorageValidationError: the message, or what the agent yields, is no event, or the message a piece of one.
             StorageError: the storage failed.
             Exception: whatever the agent raises, as it is.
         """
         said = _said(message)
         key = SessionKey(self._app_name, user_id, session_id)
         async with OpenRun(self._service, key, self._lost_after) as run:
-            session = _RunsSession(self._service, key, run)
+            session = _RunsSession(self._service, run)
             context = await session.hear(said, self._limit)
             async with _ended(self._agent.run(context)) as events:
                 async for event in events:
@@ -152,22 +156,21 @@ class Runner:
 class _RunsSession:
     """The session of one run: what is said goes there, and the agent sees it."""
 
-    def __init__(self, service: ScopedSessionService, key: SessionKey, run: OpenRun) -> None:
+    def __init__(self, service: ScopedSessionService, run: OpenRun) -> None:
         self._service = service
-        self._key = key
+        self._key = run.key
         self._run = run
-        self._newest = run.after
         self._passing: dict[str, Any] = {}
 
     async def hear(self, said: Body, limit: int | None) -> RunContext:
         """Store what was said to the agent; what it is given."""
-        message = await self._stored(said)
-        count = None if limit is None else limit + 1
-        session = await self._service.get_session(self._key, event_num=count, turn_safe=True)
+        number, message = await self._stored(said)
+        # What other runs have added since then is not told: the window ends with the message.
+        session = await self._service.session_at(self._key, number, last=None if limit is None else limit + 1)
         if session is None:
             raise no_session(self._key)
-        messages = _until(session.events, self._newest)
-        history = [event for event in messages if event.seq != self._newest]
+        history = [event for event in session.events if event.seq != number]
+        messages = session.events if len(history) < len(session.events) else [*history, *_as_said(message)]
         self._context = RunContext(self._key, self._run.run_id, message, history, messages, session.state)
         self._context.state |= self._passing
         return self._context
@@ -177,23 +180,26 @@ class _RunsSession:
         body = body_of(event)
         if is_partial(body):
             return shown_event(body | {"run_id": self._run.run_id})
-        stored = await self._stored(body)
+        _, stored = await self._stored(body)
         if body.get(DELTA) or body.get(DELETED):
             session = await self._service.get_session(self._key, event_num=0)
             self._context.state = ({} if session is None else session.state) | self._passing
         return stored
 
-    async def _stored(self, body: Body) -> Event:
+    async def _stored(self, body: Body) -> tuple[int, Event]:
         body |= {"run_id": self._run.run_id, "id": body.get("id") or new_id()}
         if body.get("timestamp") is None:
             body["timestamp"] = render(self._service.storage.clock())
-        number = await self._service.append_event(self._key, body)
-        if number <= self._newest:
-            message = f"the session has an event {body['id']!r} already"
-            raise StorageAlreadyExistsError(message, details={"path": "event.id", "id": body["id"]})
-        self._newest = number
+        number = await self._added(body)
         self._pass(body.get(DELTA) or {})
-        return shown_event(body | {"seq": number, "index": 0})
+        return number, shown_event(body | {"seq": number, "index": 0})
+
+    async def _added(self, body: Body) -> int:
+        try:
+            return await self._run.append(body)
+        except StorageAlreadyExistsError as error:
+            message = f"the session has an event {body['id']!r} already"
+            raise StorageAlreadyExistsError(message, details={"path": "event.id", "id": body["id"]}) from error
 
     def _pass(self, delta: Mapping[str, Any]) -> None:
         """Keep the ``temp:`` keys of *delta* for the rest of the run."""
@@ -204,15 +210,16 @@ class _RunsSession:
 def _said(message: Message) -> Body:
     if isinstance(message, str):
         return {"role": "user", "content": message}
-    return {"role": "user"} | body_of(message)
+    body = {"role": "user"} | body_of(message)
+    if is_partial(body):
+        text = "a message is said whole, not in pieces marked partial"
+        raise StorageValidationError(text, details={"path": "message.partial"})
+    return body
 
 
-def _until(events: Sequence[Event], seq: int) -> list[Event]:
-    """*events* up to the one of number *seq*; what other runs of the session have added since then is not told."""
-    if all(event.seq is None or event.seq <= seq for event in events):
-        return [*events]
-    flat = [event.model_dump() for event in events if event.seq is not None and event.seq <= seq]
-    return [shown_event(event) for event in turn_safe(flat, None)]
+def _as_said(message: Event) -> list[Event]:
+    """What of *message* a model takes where no window holds it: it begins no turn, as one of the role ``system``."""
+    return [shown_event(event) for event in paired([message.model_dump()])]
 
 
 def _ended(events: AsyncIterator[T]) -> AbstractAsyncContextManager[AsyncIterator[T]]:

@@ -7,10 +7,10 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -38,12 +38,14 @@ from tests.session_adapter.agents import (
     stored,
     told,
 )
-from tests.session_adapter.delegates import Failing, Meddling
+from tests.session_adapter.delegates import Failing, Spy
 from tests.session_adapter.transcripts import fault
 from tests.support import REPOSITORY
 from unified_storage import IUnifiedStorage, StorageError, open_storage
+from unified_storage.delegate import Delegate
 from unified_storage.testing import ManualClock
 
+T = TypeVar("T")
 PROGRAM = "tests.session_adapter.runner_program"
 NO_RESULT = ("tool", "The run was interrupted before this had a result.")
 THE_END = ("assistant", "The run was interrupted.")
@@ -278,45 +280,125 @@ async def test_a_session_that_is_deleted_meanwhile_ends_its_run(service: ScopedS
     assert await service.get_session(KEY) is None
 
 
+@pytest.mark.parametrize("anew", [False, True])
 @pytest.mark.parametrize("role", ["assistant", "tool"])
 async def test_a_session_that_is_deleted_while_its_run_is_closed_leaves_nothing(
-    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch, role: str
+    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch, role: str, anew: bool
 ) -> None:
-    append_event = service.append_event
+    append_of_run = service.append_of_run
 
-    async def deleted_first(key: SessionKey, event: Any) -> int:
+    async def deleted_first(key: SessionKey, event: Any, **options: Any) -> int:
         if event["role"] == role and event.get("status"):
             await service.delete_session(key)
-        return await append_event(key, event)
+            if anew:
+                await service.create_session(key)
+        return await append_of_run(key, event, **options)
 
-    monkeypatch.setattr(service, "append_event", deleted_first)
+    monkeypatch.setattr(service, "append_of_run", deleted_first)
     events = Runner("shop", Waiting(*STEPS), service).run("ann", "s1", "hello")
     await anext(events)
     await anext(events)
     await events.aclose()
-    assert await service.get_session(KEY) is None
+    if anew:
+        await check_untouched(service, [], 1)
+    else:
+        assert await service.get_session(KEY) is None
+
+
+async def check_untouched(service: ScopedSessionService, contents: list[Any], version: int) -> None:
+    """The session is as its maker left it."""
+    assert [content for _, content in told(await stored(service))] == contents
+    [record] = await service.storage.list({"type": "session"})
+    assert record["version"] == version
+    assert await open_runs(service.storage) == []
+
+
+async def made_anew(service: ScopedSessionService, events: int) -> None:
+    await service.delete_session(KEY)
+    await service.create_session(KEY)
+    for number in range(events):
+        await service.append_event(KEY, {"role": "user", "content": f"new {number}"})
+
+
+@pytest.mark.parametrize("events", [0, 1, 5])
+@pytest.mark.parametrize("delta", [{}, {"cart": ["tea"], "user:n": 1, "app:n": 1}])
+async def test_a_run_does_not_go_on_in_a_session_that_was_made_anew(
+    service: ScopedSessionService, events: int, delta: dict[str, Any]
+) -> None:
+    """What belongs to the conversation that was deleted is not told to its successor."""
+
+    async def run(context: RunContext) -> AsyncIterator[Told]:
+        yield calls("c1")
+        await made_anew(service, events)
+        yield found("c1") | {"state_delta": delta}
+
+    with pytest.raises(SessionNotFoundError) as raised:
+        await heard(Runner("shop", Function(run), service))
+    assert not getattr(raised.value, "__notes__", [])
+    await check_untouched(service, [f"new {number}" for number in range(events)], 1 + events)
+    session = await service.get_session(KEY)
+    assert session is not None
+    assert session.state == {}
+
+
+async def test_a_run_that_ends_leaves_a_session_that_was_made_anew_alone(service: ScopedSessionService) -> None:
+    async def run(context: RunContext) -> AsyncIterator[Told]:
+        yield said("hi")
+        await made_anew(service, 2)
+
+    await heard(Runner("shop", Function(run), service))
+    await check_untouched(service, ["new 0", "new 1"], 3)
+
+
+async def test_a_run_goes_on_in_a_session_that_was_saved_meanwhile(service: ScopedSessionService) -> None:
+    async def run(context: RunContext) -> AsyncIterator[Told]:
+        sessions = SessionStorageAdapter(service.storage)
+        document = await sessions.require_session(KEY)
+        await sessions.save_session(KEY, document | {"session_name": "tea"})
+        yield said("hi")
+
+    await heard(Runner("shop", Function(run), service))
+    assert told(await stored(service)) == [("user", "hello"), ("assistant", "hi")]
+
+
+async def test_closing_a_run_reads_no_further_than_it_reaches(storage: IUnifiedStorage) -> None:
+    spy = Spy(storage)
+    service = ScopedSessionService(spy)
+    await service.create_session(KEY)
+    await SessionStorageAdapter(storage).events.append(KEY, [{"role": "user", "content": "old"}] * 500)
+    events = Runner("shop", Waiting(*STEPS), service, history_limit=0).run("ann", "s1", "hello")
+    await anext(events)
+    await anext(events)
+    spy.forget()
+    await events.aclose()
+    read = spy.numbers["read"]
+    assert told(await stored(service))[-4:] == [("assistant", "I look"), NO_RESULT, NO_RESULT, THE_END]
+    assert read < 10
 
 
 async def test_a_session_that_is_deleted_as_its_run_begins_is_told(
     service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def deleted(key: SessionKey, **_: Any) -> None:
+    async def deleted(key: SessionKey, number: int, **_: Any) -> None:
         await service.delete_session(key)
 
-    monkeypatch.setattr(service, "get_session", deleted)
+    monkeypatch.setattr(service, "session_at", deleted)
     with pytest.raises(SessionNotFoundError):
         await heard(Runner("shop", Scripted(), service))
     assert await open_runs(service.storage) == []
 
 
 async def test_a_run_that_has_ended_is_struck_off_though_it_is_cancelled(storage: IUnifiedStorage) -> None:
-    async def held() -> None:
-        waits.set()
-        await goes_on.wait()
+    class Held(Delegate):
+        async def atomically(self, fn: Callable[[IUnifiedStorage], Awaitable[T]], *, attempts: int = 5) -> T:
+            if agent.ended:
+                waits.set()
+                await goes_on.wait()
+            return await super().atomically(fn, attempts=attempts)
 
     waits, goes_on = asyncio.Event(), asyncio.Event()
-    service = ScopedSessionService(Meddling(storage, "update", held, 1))
-    task = asyncio.create_task(heard(Runner("shop", Scripted(), service)))
+    service, agent = ScopedSessionService(Held(storage)), Waiting(said("hi"))
+    task = asyncio.create_task(heard(Runner("shop", agent, service)))
     await waits.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -325,7 +407,7 @@ async def test_a_run_that_has_ended_is_struck_off_though_it_is_cancelled(storage
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await open_runs(storage) == []
-    assert told(await stored(service)) == [("user", "hello"), ("assistant", "re: hello")]
+    assert told(await stored(service)) == [("user", "hello"), ("assistant", "hi")]
 
 
 # by the end of its process
@@ -376,12 +458,15 @@ async def test_a_run_of_a_living_process_is_left_alone(engine: str, tmp_path: Pa
             assert [len(run["messages"]) for run in runs] == [5, 2]
 
 
-async def test_a_run_of_another_machine_is_closed_when_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_a_run_of_another_machine_is_closed_when_it_is_lost(
+    monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
     clock = ManualClock()
     async with open_storage("memory://", clock=clock) as storage:
         service = ScopedSessionService(storage)
         elsewhere = {"host": "elsewhere", "pid": 1, "started": "1"}
-        agent = Waiting(calls("c1"), None)
+        agent = Waiting(calls("c1"), None, found("c1", "late"), said("at last"))
         with monkeypatch.context() as patched:
             patched.setattr("session_adapter.open_runs.this_process", lambda: elsewhere)
             task = asyncio.create_task(heard(Runner("shop", agent, service)))
@@ -395,11 +480,16 @@ async def test_a_run_of_another_machine_is_closed_when_it_is_lost(monkeypatch: p
         assert await open_runs(storage) == []
         texts = told(await stored(service))
         assert texts[4:6] == [NO_RESULT, THE_END]
-        task.cancel()
-        with suppress(asyncio.CancelledError):
+        # It was not lost after all.
+        if goes_on:
+            agent.goes_on.set()
             await task
-        # It was not lost after all: what it ends with is there already.
-        assert told(await stored(service)) == texts
+            assert told(await stored(service)) == [*texts, ("tool", "late"), ("assistant", "at last")]
+        else:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            assert told(await stored(service)) == texts  # what it ends with is there already
 
 
 async def test_a_run_that_is_closed_twice_is_closed_once(storage: IUnifiedStorage) -> None:
@@ -426,13 +516,13 @@ async def test_a_run_of_which_nothing_was_stored_leaves_nothing(
 ) -> None:
     """It was broken off between its note and its first event."""
 
-    async def never(*_: Any) -> int:
+    async def never(*_: Any, **__: Any) -> int:
         noted.set_result(await open_runs(service.storage))
         return await asyncio.Event().wait()
 
     noted = asyncio.get_running_loop().create_future()
     with monkeypatch.context() as patched:
-        patched.setattr(service, "append_event", never)
+        patched.setattr(service, "append_of_run", never)
         task = asyncio.create_task(heard(Runner("shop", Scripted(), service)))
         assert len(await noted) == 1
         task.cancel()

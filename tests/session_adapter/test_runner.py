@@ -289,28 +289,63 @@ async def test_many_runs_at_once_lose_nothing(service: ScopedSessionService) -> 
     assert await open_runs(service.storage) == {}
 
 
+@pytest.mark.parametrize(("limit", "given"), [(0, ["second"]), (1, ["first", "second"]), (None, ["first", "second"])])
 async def test_what_comes_after_the_message_is_not_told_with_it(
-    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch
+    service: ScopedSessionService, monkeypatch: pytest.MonkeyPatch, limit: int | None, given: list[str]
 ) -> None:
-    """Another run's answer that is stored between the message and the look at the session."""
-    get_session = service.get_session
+    """What other runs store between the message and the look at the session takes no place in the window."""
+    session_at = service.session_at
 
     async def late(*named: Any, **wanted: Any) -> Any:
-        if len(await stored_numbers()) == 3:
-            await service.append_event(KEY, found("c1", "too late"))
-            await service.append_event(KEY, said("other"))
-        return await get_session(*named, **wanted)
-
-    async def stored_numbers() -> list[int]:
-        return [event["seq"] for event in await SessionStorageAdapter(service.storage).events.read(KEY)]
+        await service.append_event(KEY, found("c1", "too late"))
+        for number in range(9):
+            await service.append_event(KEY, {"role": "user", "content": f"other {number}"})
+        return await session_at(*named, **wanted)
 
     await service.create_session(KEY)
     await service.append_event(KEY, {"role": "user", "content": "first"})
     await service.append_event(KEY, calls("c1"))
-    monkeypatch.setattr(service, "get_session", late)
+    monkeypatch.setattr(service, "session_at", late)
     agent = Scripted()
-    await heard(Runner("shop", agent, service), "second")
-    assert [event.content for event in agent.seen[0].messages] == ["first", "second"]
+    await heard(Runner("shop", agent, service, history_limit=limit), "second")
+    assert [event.content for event in agent.seen[0].messages] == given
+    assert agent.seen[0].messages[-1] == agent.seen[0].message
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5])
+async def test_every_run_is_given_its_own_message(service: ScopedSessionService, limit: int) -> None:
+    agent = Scripted()
+    runner = Runner("shop", agent, service, history_limit=limit)
+    await asyncio.gather(*[heard(runner, f"{number}") for number in range(12)])
+    assert len(agent.seen) == 12
+    for context in agent.seen:
+        assert context.messages[-1] == context.message
+        assert context.messages[:-1] == context.history
+        assert len(context.history) <= limit + 2 * 12
+
+
+async def test_an_event_whose_id_another_run_has_stored_meanwhile_is_not_heard(service: ScopedSessionService) -> None:
+    """It was not stored: the one of that id, by somebody else, was."""
+    waiting = Waiting(None, said("A said").model_copy(update={"id": "a1"}))
+    listening = asyncio.ensure_future(anext(Runner("shop", waiting, service).run("ann", "s1", "A")))
+    await waiting.waits.wait()
+    await heard(Runner("shop", Scripted({"id": "a1", "role": "assistant", "content": "B said"}), service), "B")
+    waiting.goes_on.set()
+    with pytest.raises(StorageAlreadyExistsError) as raised:
+        await listening
+    assert raised.value.details == {"path": "event.id", "id": "a1"}
+    assert [content for _, content in told(await stored(service))] == ["A", "B", "B said", "The run was interrupted."]
+
+
+async def test_of_one_message_that_is_said_several_times_at_once_one_is_heard(service: ScopedSessionService) -> None:
+    agent = Scripted()
+    runner = Runner("shop", agent, service)
+    click = {"id": "click-1", "content": "buy", "state_delta": {"clicks": 1, "app:clicks": 1}}
+    ends = await asyncio.gather(*[heard(runner, click) for _ in range(8)], return_exceptions=True)
+    assert [type(end) for end in ends if not isinstance(end, list)] == [StorageAlreadyExistsError] * 7
+    assert len(agent.seen) == 1
+    assert told(await stored(service)) == [("user", "buy"), ("assistant", "re: buy")]
+    assert await open_runs(service.storage) == {}
 
 
 # what is refused
@@ -352,6 +387,36 @@ async def test_a_message_is_a_text_or_an_event(message: Any) -> None:
         with pytest.raises(StorageValidationError):
             await heard(runner, message)
     assert agent.seen == []
+
+
+@pytest.mark.parametrize("partial", [True, 1])
+async def test_a_piece_of_a_message_is_said_to_nobody(service: ScopedSessionService, partial: Any) -> None:
+    agent = Scripted()
+    with pytest.raises(StorageValidationError) as raised:
+        await heard(Runner("shop", agent, service), {"content": "hel", "partial": partial})
+    assert raised.value.details["path"] == "message.partial"
+    assert agent.seen == []
+    assert await service.get_session(KEY) is None
+
+
+@pytest.mark.parametrize("role", ["system", "assistant", "developer"])
+async def test_a_first_message_that_is_not_the_users_is_heard(service: ScopedSessionService, role: str) -> None:
+    """No turn begins with it, but it is what was said."""
+    agent = Scripted(said("hi"))
+    for text in ("be kind", "be brief"):
+        await heard(Runner("shop", agent, service), {"role": role, "content": text})
+    assert [[event.content for event in context.messages] for context in agent.seen] == [["be kind"], ["be brief"]]
+    assert [context.messages[0] == context.message for context in agent.seen] == [True, True]
+    await heard(Runner("shop", agent, service), "hello")
+    await heard(Runner("shop", agent, service), {"role": role, "content": "be quick"})
+    assert [event.content for event in agent.seen[3].messages] == ["hello", "hi", "be quick"]
+
+
+async def test_a_result_whose_call_nobody_made_is_not_told(service: ScopedSessionService) -> None:
+    """No model takes it."""
+    agent = Scripted()
+    await heard(Runner("shop", agent, service), found("c1"))
+    assert (agent.seen[0].message.content, agent.seen[0].messages) == ("found", [])
 
 
 async def test_an_id_that_the_session_has_is_refused(service: ScopedSessionService) -> None:

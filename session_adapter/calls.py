@@ -22,6 +22,7 @@ _WHOLE: Place = ("", 0)
 _ID_KEYS = ("call_id", "tool_call_id", "toolCallId", "tool_use_id", "toolUseId", "id")
 _NAME_KEYS = ("name", "tool_name", "toolName")
 # What a part of the content says it is: by its type, or by the one key that holds it (ADK, Gemini, Bedrock).
+_CALL_LISTS = ("tool_calls", "content")
 _CALL_TYPES = ("tool_use", "tool_call", "tool-call", "function_call")
 _CALL_KEYS = ("function_call", "functionCall", "toolUse")
 _RESULT_TYPES = ("tool_result", "tool-result", "function_call_output", "function_response")
@@ -65,7 +66,7 @@ def calls_in(event: Mapping[str, Any]) -> list[Mention]:
     if is_result(event) or event.get("role") == "user" or not (event.get("tool_calls") or _has_parts(event)):
         return []
     found: dict[object, Mention] = {}
-    for key in ("tool_calls", "content"):
+    for key in _CALL_LISTS:
         count: dict[object, int] = {}
         for place, ids, name in _told(event, key, _CALL_KEYS, _CALL_TYPES):
             said = ids or name
@@ -74,6 +75,13 @@ def calls_in(event: Mapping[str, Any]) -> list[Mention]:
             places = (place,) if same is None else (*same.places, place)
             found[said, count[said]] = Mention(ids, name, places)
     return [*found.values()]
+
+
+def strays_in(event: Mapping[str, Any]) -> list[Place]:
+    """Where an event of the user has calls: no model takes them from there."""
+    if is_result(event) or event.get("role") != "user" or not (event.get("tool_calls") or _has_parts(event)):
+        return []
+    return [place for key in _CALL_LISTS for place, _, _ in _told(event, key, _CALL_KEYS, _CALL_TYPES)]
 
 
 def results_in(event: Mapping[str, Any]) -> list[Mention]:
@@ -93,10 +101,14 @@ def results_in(event: Mapping[str, Any]) -> list[Mention]:
 
 
 def has_more_than(event: Mapping[str, Any], results: Sequence[Mention]) -> bool:
-    """Whether *event* says something besides *results*, all that it brings; one without results always does."""
+    """Whether *event* says something besides *results*, all that it brings; one without them always does.
+
+    Calls of a user say nothing.
+    """
     if is_result(event):
         return False
-    return not results or says_something(without(event, [place for result in results for place in result.places]))
+    others = [*(place for result in results for place in result.places), *strays_in(event)]
+    return not others or says_something(without(event, others))
 
 
 def says_something(event: Mapping[str, Any]) -> bool:

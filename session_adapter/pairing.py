@@ -18,6 +18,7 @@ from session_adapter.calls import (
     only_at,
     results_in,
     says_something,
+    strays_in,
     without,
 )
 from session_adapter.formats import Event
@@ -32,7 +33,8 @@ def paired(events: Iterable[Event]) -> list[Event]:
     A result goes to the nearest call before it that can be its own; one that stands further behind is told right behind
     its call. Of two results of one call the later one counts; in a later turn only where the first just said to wait:
     it is marked ``interrupted``, or the call's id is among the ``long_running_tool_ids`` of its event. Results without
-    a call, calls without a result, messages that said nothing but those, and partial events are left out. What is told
+    a call, calls without a result, calls of the user, messages that said nothing but those, and partial events are left
+    out. What is told
     as it was is the same object; the rest are copies.
     """
     told = _told(events)
@@ -191,9 +193,10 @@ def _event_of(piece: _Piece) -> Event | None:
         )
     gone = _places(result for number, result in enumerate(piece.told.results) if number not in piece.results)
     unanswered = _places(call.mention for call in calls if call.answer is None)
-    if not gone and not unanswered:
+    left_out = [*gone, *unanswered, *strays_in(event)]
+    if not left_out:
         return event
-    shorter = without(event, [*gone, *unanswered])
+    shorter = without(event, left_out)
     return shorter if is_result(event) or says_something(shorter) else None
 
 

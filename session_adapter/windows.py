@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 _AHEAD = 8
 """Events read beyond those asked for: most turns have fewer, so most windows are read at once."""
 _LARGEST_CHUNK = 512
+_FARTHEST = 1_000
+"""Events before those asked for among which the start of their turn is looked for, so that a read has a bound."""
 
 
 def turn_safe(events: Sequence[Event], last: int | None) -> list[Event]:
     """The newest *last* of *events* (oldest first; None is all), from the start of the turn that they begin in.
 
-    So the window is at most one turn longer than asked. Events before the first turn are left out, and with them every
-    event of a history that has no turn. Calls and results are paired as :func:`session_adapter.pairing.paired` says;
-    nothing that is handed in is changed, and a window of a window is the same again.
+    So the window is at most one turn longer than asked. Where none begins in the 1 000 events before those asked for,
+    the window is what they hold from their first turn on. Events before the first turn are left out, and with them
+    every event of a history that has no turn. Calls and results are paired as
+    :func:`session_adapter.pairing.paired` says; nothing that is handed in is changed, and a window of a window is the
+    same again.
     """
     check_count("last", last)
     if last == 0:
@@ -48,7 +52,7 @@ async def safe_window(
 ) -> list[Event]:
     """The turn-safe window of a stored session: its newest events, from the start of the turn that they begin in.
 
-    Reads backwards in chunks, no further than to that start, whatever the length of the history.
+    Reads backwards in chunks, no further than to that start, or some 1 000 events where it finds none.
 
     Args:
         last: how many events are asked for; 0 gives none, None all.
@@ -66,7 +70,7 @@ async def safe_window(
     cut = _cut(shown, last)
     is_whole = not bounded and (wanted is None or len(shown) < wanted)
     chunk = 4 * _AHEAD
-    while shown and not is_whole and _turn_start(shown, cut) is None:
+    while shown and not is_whole and cut < _FARTHEST and _turn_start(shown, cut) is None:
         earlier, is_whole = await _earlier(events, session, shown, chunk)
         shown, cut, chunk = [*earlier, *shown], cut + len(earlier), min(2 * chunk, _LARGEST_CHUNK)
     return _window(shown, cut)
@@ -94,7 +98,8 @@ def _window(events: Sequence[Event], cut: int) -> list[Event]:
 
 
 def _turn_start(events: Sequence[Event], cut: int) -> int | None:
-    return next((at for at in range(min(cut, len(events) - 1), -1, -1) if _starts_turn(events[at])), None)
+    reach = range(min(cut, len(events) - 1), max(cut - _FARTHEST, 0) - 1, -1)
+    return next((at for at in reach if _starts_turn(events[at])), None)
 
 
 def _starts_turn(event: Mapping[str, Any]) -> bool:

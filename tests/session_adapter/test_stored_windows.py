@@ -144,6 +144,50 @@ async def test_a_message_that_stands_in_its_run_too_is_told_once(storage: IUnifi
         assert await sessions.events.read("s1", last=last, turn_safe=True) == turn_safe(every, last)
 
 
+async def test_the_start_of_a_turn_is_looked_for_within_bounds(storage: IUnifiedStorage) -> None:
+    """S1.12: of 2 000 events without a turn no more than the thousand before the window are read."""
+    spy = Spy(storage)
+    said = [{"role": "assistant", "content": f"said {number}"} for number in range(2_000)]
+    await filled(storage, said)
+    service = ScopedSessionService(spy)
+    key = SessionKey("shop", "ann", "s1")
+    await service.create_session(key)
+    await SessionStorageAdapter(storage).events.append(key, said)
+    spy.forget()
+    session = await service.get_session(key, event_num=5, turn_safe=True)
+    assert session is not None
+    assert session.events == []
+    assert spy.numbers["read"] <= 1_005
+    for since in (START, datetime.now(UTC) - timedelta(days=1)):
+        spy.forget()
+        events = SessionStorageAdapter(spy).events
+        assert await safe_window(events, "s1", last=5, since=since) == []
+        assert spy.numbers["read"] < 2_000
+
+
+@pytest.mark.parametrize(("turn", "window"), [(1_000, 1_004), (1_001, 2)])
+async def test_a_turn_that_begins_too_far_back_is_not_shown(storage: IUnifiedStorage, turn: int, window: int) -> None:
+    """Then the window begins with the first turn in it."""
+    said = [{"role": "assistant", "content": "said"}] * turn
+    events = await filled(
+        storage,
+        [{"role": "user", "content": "old"}, *said[1:], *said[:2], {"role": "user", "content": "new"}, said[0]],
+    )
+    found = await safe_window(events, "s1", last=4)
+    assert len(found) == window
+    assert found == turn_safe(await events.read("s1"), 4)
+    assert turn_safe(found, 4) == found
+
+
+async def test_a_window_may_end_before_the_end(storage: IUnifiedStorage) -> None:
+    events = await filled(storage, long_history(20))
+    every = await events.read("s1")
+    for before in (1, 2, 30, 80, 81, 90):
+        for last in (None, 0, 1, 5, 100):
+            window = await safe_window(events, "s1", last=last, before=before)
+            assert window == turn_safe(every[: before - 1], last), f"before {before}, last {last}"
+
+
 async def test_there_is_no_window_of_a_session_that_is_not_there(storage: IUnifiedStorage) -> None:
     assert await SessionStorageAdapter(storage).events.read("s1", last=5, turn_safe=True) == []
 

@@ -209,6 +209,28 @@ def test_a_message_that_was_stored_empty_stays() -> None:
     assert turn_safe(events, None) == events
 
 
+PART = {"type": "tool_use", "id": "c1", "name": "look", "input": {}}
+
+
+@pytest.mark.parametrize("words", ["go on", [{"type": "text", "text": "go on"}]])
+def test_calls_of_the_user_are_left_out_with_their_results(words: Any) -> None:
+    """Writers of simulated users have them; no model takes them."""
+    events = told(user("a"), said("b"), calls("c1") | {"role": "user", "content": words}, result("c1"), said("c"))
+    window = turn_safe(events, None)
+    assert seqs(window) == [1, 2, 3, 5]
+    assert (window[2]["content"], window[2]["tool_calls"]) == (words, None)
+    assert fault(window) is None
+    assert seqs(turn_safe(events, 1)) == [3, 5]
+    in_parts = told(user("a"), {"role": "user", "content": [PART, {"type": "text", "text": "go on"}]}, result("c1"))
+    assert [event["content"] for event in turn_safe(in_parts, None)] == ["a", [{"type": "text", "text": "go on"}]]
+
+
+@pytest.mark.parametrize("call", [calls("c1"), {"content": [PART]}])
+def test_a_message_of_the_user_that_only_calls_begins_no_turn(call: dict[str, Any]) -> None:
+    events = told(user("a"), said("b"), call | {"role": "user"}, result("c1"), said("c"))
+    assert [seqs(turn_safe(events, last)) for last in (None, 3, 1)] == [[1, 2, 5]] * 3
+
+
 def test_a_result_behind_an_interrupt_is_told_behind_its_call() -> None:
     events = told(user("a"), calls("c1", "c2"), result("c2"), user("wait"), result("c1"), said("b"))
     assert seqs(turn_safe(events, 6)) == [1, 2, 3, 5, 4, 6]

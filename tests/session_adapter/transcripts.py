@@ -144,6 +144,10 @@ def fault(window: Sequence[Event]) -> str | None:
     for at, event in enumerate(window):
         if event.get("partial"):
             return f"{at} is a piece of a message"
+        if event["role"] == "user" and (
+            event["tool_calls"] or any(part.get("type") == "tool_use" for part in parts_of(event))
+        ):
+            return f"{at} has a call of the user"
         brought = Counter(results_of(event))
         if brought - waiting:
             return f"{at} has a result that nothing right before it asks for"

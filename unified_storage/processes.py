@@ -10,14 +10,14 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """This process, as another one may ask about it: ``host``, ``pid`` and ``started``, all JSON."""
+    """This process, as another one may ask about it: ``host``, ``boot``, ``pid`` and ``started``, all JSON."""
     pid = os.getpid()
-    return {"host": _machine(), "pid": pid, "started": _started(pid)}
+    return {"host": _machine(), "boot": _boot(), "pid": pid, "started": _started(pid)}
 
 
 def has_ended(process: Mapping[str, Any]) -> bool:
-    """Whether *process* is known to have ended; of another machine nothing is known."""
-    if process["host"] != _machine():
+    """Whether *process* is known to have ended; of another machine, or before this one was started, nothing is."""
+    if (process["host"], process.get("boot")) != (_machine(), _boot()):
         return False
     return bool(_started(process["pid"]) != process["started"])
 
@@ -28,6 +28,14 @@ def _machine() -> str:
         return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return platform.node()
+
+
+def _boot() -> str | None:
+    """Which start of which machine this is: virtual machines of one name have the same number of processes too."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _started(pid: int) -> str | None:

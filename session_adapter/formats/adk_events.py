@@ -27,13 +27,8 @@ OURS = "unified_storage"
 _CARRIED = ("custom_metadata", OURS)
 _TEXTS = ("branch", "error_code", "error_message")
 _ALIKE = (*_TEXTS, "long_running_tool_ids")
-_SPOKEN = ("function_call", "function_response")
-_PARTS = frozenset(
-    (
-        *("text", "thought", "thought_signature", "inline_data", "file_data", "executable_code"),
-        *("code_execution_result", "video_metadata"),
-    )
-)
+_FILE = frozenset({"file_uri", "mime_type", "display_name"})
+_BLOB = frozenset({"data", "mime_type", "display_name"})
 _COUNTS = ("prompt_token_count", "candidates_token_count", "total_token_count")
 _OTHER_COUNTS = ("cached_content_token_count", "thoughts_token_count", "tool_use_prompt_token_count")
 _COUNTED_AS: tuple[tuple[str, ...], ...] = (
@@ -161,9 +156,30 @@ def _parts(event: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
 def _as_parts(content: Any) -> list[dict[str, Any]]:
     if content is None or content == "":
         return []
-    if isinstance(content, list) and all(is_mapping(part) and part and not part.keys() - _PARTS for part in content):
+    if isinstance(content, list) and all(map(_is_part, content)):
         return [dict(part) for part in content]
     return [{"text": content if isinstance(content, str) else json.dumps(storable(content), ensure_ascii=False)}]
+
+
+def _is_part(part: Any) -> bool:
+    """Whether ADK takes *part* as it is. It reads a whole session or none of it, so nothing that it might not take."""
+    if not is_mapping(part):
+        return False
+    if part.keys() in ({"text"}, {"text", "thought"}):
+        return isinstance(part["text"], str) and isinstance(part.get("thought", False), bool)
+    for name, known in (("file_data", _FILE), ("inline_data", _BLOB)):
+        if part.keys() == {name}:
+            return _is_of_texts(part[name], known)
+    return False
+
+
+def _is_of_texts(value: Any, names: frozenset[str]) -> bool:
+    if not is_mapping(value) or value.keys() - names or not all(isinstance(one, str) for one in value.values()):
+        return False
+    try:
+        return bool(value) and base64.b64decode(value.get("data", ""), validate=True) is not None
+    except ValueError:
+        return False
 
 
 def _as_call(call: Call) -> dict[str, Any]:
@@ -228,14 +244,16 @@ def _carried(event: Mapping[str, Any], shown: Event) -> dict[str, Any]:
         for name, value in event.items()
         if value is not None and name not in (*_NOT_OF_AN_EVENT, "timestamp") and not _is_said(shown, name, value)
     }
+    if event.get("content") is None and shown.get("content") is not None:
+        carried["content"] = None  # a result has to have one
     if read_time(event.get("timestamp"), UTC).moment is None:
         carried["timestamp"] = None  # it has to be given one
     return carried
 
 
 def _is_said(shown: Event, name: str, value: Any) -> bool:
-    if name == "tool_calls":
-        return equal(storable([call.shown() for call in calls_of({name: value})]), storable(shown.get(name, [])))
+    if name == "tool_calls" and isinstance(value, list) and all(map(is_mapping, value)):
+        value = [call.shown() for call in calls_of({name: value})]  # whatever their writer's form
     return equal(storable(shown.get(name)), storable(value)) or (name == "content" and value == "")
 
 

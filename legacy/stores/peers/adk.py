@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused
@@ -23,10 +24,11 @@ from legacy.stores.peers.adk_tables import (
     has_index,
     make_index,
     make_tables,
+    state_key,
     told_by,
     version_of,
 )
-from legacy.stores.peers.adk_writing import Writing
+from legacy.stores.peers.adk_writing import BLANK_TIME, Writing
 from legacy.stores.peers.kinds import (
     APP_STATE,
     USER_STATE,
@@ -146,9 +148,9 @@ class AdkStore:
             yield [_orphans(row) for row in rows]
         for table in (APP_STATES, USER_STATES):
             if table in self._tables:
-                names = ", ".join(_state_columns(table))
+                names = ", ".join((*state_key(table), "update_time"))
                 async for rows in self._rows.stream(f"SELECT {names} FROM {table}"):
-                    yield [_state_unit(table, row) for row in rows]
+                    yield [_state_unit(table, row) for row in rows if not self._is_blank(row)]
 
     def unit(self, key: Key) -> Unit:
         self._writing.check_key(_parts(key))
@@ -194,7 +196,7 @@ class AdkStore:
     async def _states(self, table: str, wanted: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Row]:
         if not wanted or table not in self._tables:
             return {}
-        columns = _state_columns(table)
+        columns = state_key(table)
         select = f"SELECT * FROM {table} WHERE {among(columns, len(wanted))}"
         rows = await self._rows.select(select, *(part for parts in wanted for part in parts))
         return {tuple(row[name] for name in columns): row for row in rows}
@@ -227,7 +229,7 @@ class AdkStore:
 
     def _state(self, unit: Unit, key: Key, row: Row | None) -> Found | Item:
         kind = record_key(key)[1]
-        if row is None or not isinstance(key, UserKey | AppKey):
+        if row is None or self._is_blank(row) or not isinstance(key, UserKey | AppKey):
             return Item(unit.label, shown_key(key), IGNORED, ("vanished",), kind)
         odd = Oddities()
         try:
@@ -240,6 +242,10 @@ class AdkStore:
         return PeerState(
             key, state or {}, raw, None, moment, warnings=tuple(odd.words), label=unit.label, size=len(str(state))
         )
+
+    def _is_blank(self, row: Row) -> bool:
+        """Whether a state is one that nobody has; see :data:`BLANK_TIME`."""
+        return self.format.name == ADK_V1.name and _moment(row["update_time"]) == _moment(BLANK_TIME)
 
     def _zone_of_times(self) -> Zone:
         return None if self._zone is None else zone_named(self._zone)
@@ -261,8 +267,8 @@ class AdkStore:
         await self._rows.close()
 
 
-def _state_columns(table: str) -> tuple[str, ...]:
-    return ("app_name",) if table == APP_STATES else ("app_name", "user_id")
+def _moment(value: Any) -> Any:
+    return read_time(time_text(value), UTC).moment
 
 
 def _parts(key: Key) -> tuple[str, ...]:
@@ -284,7 +290,7 @@ def _session_unit(row: Row) -> Unit | Item:
 
 
 def _state_unit(table: str, row: Row) -> Unit | Item:
-    parts = [row[name] for name in _state_columns(table)]
+    parts = [row[name] for name in state_key(table)]
     if not all(isinstance(part, str) for part in parts):
         return Item(None, str(parts[-1]), QUARANTINED, ("invalid_key",), _STATE_TYPES[table])
     return Unit(AppKey(*parts) if table == APP_STATES else UserKey(*parts))

@@ -132,6 +132,11 @@ async def make_index(rows: Rows) -> None:
         await rows.execute(_MADE_INDEX)
 
 
+def state_key(table: str) -> tuple[str, ...]:
+    """The columns that name a row of a table of states."""
+    return ("app_name",) if table == APP_STATES else ("app_name", "user_id")
+
+
 def among(columns: Sequence[str], count: int) -> str:
     """The condition that *columns* are one of *count* tuples of parameters: in a form that uses an index everywhere."""
     one = " AND ".join(f"{column} = ?" for column in columns)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from legacy.stores.peers.adk_tables import APP_STATES, USER_STATES
+from legacy.stores.peers.adk_tables import APP_STATES, USER_STATES, state_key
 from legacy.stores.peers.kinds import AppKey, Found, PeerSession, PeerState
 from legacy.stores.peers.rows import Rows
 from session_adapter.formats import PeerFormat
@@ -19,6 +19,8 @@ from unified_storage.errors import StorageValidationError
 
 MAX_KEY, MAX_TEXT = 128, 256
 """Characters that the columns of servers hold: ids, other names."""
+BLANK_TIME = "1970-01-01 00:00:00.000000"
+"""Marks an empty state of v1 that was made for ADK's sake, where nobody has one: its own are as old as the row."""
 _DELETE_EVENTS = "DELETE FROM events WHERE app_name = ? AND user_id = ? AND session_id = ?"
 _DELETE_SESSION = "DELETE FROM sessions WHERE app_name = ? AND user_id = ? AND id = ?"
 _INSERT_SESSION = (
@@ -28,7 +30,8 @@ _INSERT_EVENT = (
     "INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data)"
     " VALUES (?, ?, ?, ?, ?, ?, {})"
 )
-_NOT_IN_JSONB = re.compile(r"(?<!\\)(?:\\\\)*\\u(?:0000|[dD][89a-fA-F])|\b(?:NaN|Infinity)\b")
+_ODD = re.compile(r"\\u(?:0000|d[89a-f])|NaN|Infinity")
+"""What may be a NUL, a lone surrogate or no number; a closer look tells."""
 
 
 class Writing:
@@ -78,6 +81,7 @@ class Writing:
         await self._rows.execute(_DELETE_SESSION, keys)
         await self._rows.execute(_INSERT_SESSION, [self._session(one) for one in sessions])
         await self._rows.execute(self._insert_event, [row for one in sessions for row in self._events(one)])
+        await self._write_blank_states(keys)
         for table in (APP_STATES, USER_STATES):
             await self._write_states(
                 table, [one for one in found if isinstance(one, PeerState) and _table(one) == table]
@@ -94,7 +98,7 @@ class Writing:
             yield (*_parts(session), row["id"], row["invocation_id"], self._time(row["timestamp"]), data)
 
     async def _write_states(self, table: str, states: Sequence[PeerState]) -> None:
-        names = ("app_name",) if table == APP_STATES else ("app_name", "user_id")
+        names = state_key(table)
         same = " AND ".join(f"{name} = ?" for name in names)
         keys = [tuple(getattr(one.key, name) for name in names) for one in states]
         rows = [
@@ -104,6 +108,20 @@ class Writing:
         await self._rows.execute(f"DELETE FROM {table} WHERE {same}", keys)
         insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({self._rows.listed(len(columns))})"
         await self._rows.execute(insert, rows)
+
+    async def _write_blank_states(self, sessions: Sequence[tuple[str, str, str]]) -> None:
+        """Without rows for the states of its app and its user, ADK's database service adds no event to a session."""
+        if self._format is ADK_SQLITE:
+            return
+        blank = ("{}", self._time(BLANK_TIME))
+        apps = sorted({(app,) for app, _, _ in sessions})
+        users = sorted({(app, user) for app, user, _ in sessions})
+        for table, keys in ((APP_STATES, apps), (USER_STATES, users)):
+            columns = (*state_key(table), "state", "update_time")
+            into = f"INTO {table} ({', '.join(columns)}) VALUES ({self._rows.listed(len(columns))})"
+            is_mysql = self._rows.engine == "mysql"
+            insert = f"INSERT IGNORE {into}" if is_mysql else f"INSERT {into} ON CONFLICT DO NOTHING"
+            await self._rows.execute(insert, [(*key, *blank) for key in keys])
 
     # values
 
@@ -128,16 +146,34 @@ class Writing:
         return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
     def _json(self, value: Any, path: str, *, is_event: bool = False) -> str:
-        if is_event and self._format is ADK_SQLITE:
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-            if text.isascii() or _is_text(text):
-                return text
+        """The text of *value*; raises ``StorageValidationError`` for what the engine or ADK could not read again."""
         text = json.dumps(value)
-        if self._rows.engine == "postgresql" and (found := _NOT_IN_JSONB.search(text)):
-            message = f"{found[0]} has no place in PostgreSQL's JSONB"
-            if found[0].endswith("0000") or not _is_exact(value):
-                raise StorageValidationError(message, details={"path": path})
-        return text
+        if _ODD.search(text):
+            self._check_odd(value, path, is_event=is_event)
+        is_compact = is_event and self._format is ADK_SQLITE
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if is_compact else text
+
+    def _check_odd(self, value: Any, path: str, *, is_event: bool) -> None:
+        in_jsonb = self._rows.engine == "postgresql"
+        if (is_event or in_jsonb) and not _is_text(json.dumps(value, ensure_ascii=False)):
+            raise StorageValidationError("a lone surrogate has no place here", details={"path": path})
+        if in_jsonb and "\0" in "".join(_texts_in(value)):
+            raise StorageValidationError("PostgreSQL's JSONB holds no NUL", details={"path": path})
+        # the functions of SQLite by which its service merges states, and JSONB, know no such numbers
+        if (in_jsonb or (self._format is ADK_SQLITE and not is_event)) and not _is_finite(value):
+            raise StorageValidationError("a number that is not finite has no place here", details={"path": path})
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield key
+            yield from _texts_in(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts_in(one)
 
 
 def _is_text(text: str) -> bool:
@@ -148,12 +184,12 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _is_exact(value: Any) -> bool:
-    """Whether PostgreSQL takes *value*: escapes may pair up, and NaN may stand inside a text."""
+def _is_finite(value: Any) -> bool:
     try:
-        return _is_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        json.dumps(value, allow_nan=False)
     except ValueError:
         return False
+    return True
 
 
 def _parts(session: PeerSession) -> tuple[str, str, str]:

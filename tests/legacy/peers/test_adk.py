@@ -32,6 +32,7 @@ from tests.legacy.peers.fixture_stores import FixtureStore
 from tests.legacy.peers.test_pickled import HOSTILE
 from unified_storage import StorageConfigurationError, StorageUnsupportedError, open_storage
 from unified_storage.interface import IUnifiedStorage
+from unified_storage.values import equal
 
 ANN = SessionKey("shop", "ann", "s1")
 SAME = [("adk_v1", "adk-v1"), ("adk_sqlite", "adk-sqlite")]
@@ -573,3 +574,89 @@ async def test_what_others_wrote_is_a_conflict(store: Path, tmp_path: Path) -> N
     assert rows(back, "sessions", "state, id, user_id") == [('{"other": 1}', "s1", "ann")]
     await copy_store(ours, f"adk+sqlite:///{back}", overwrite_conflicts=True)
     assert rows(back, "sessions", "state, id, user_id") == [("{}", "s1", "ann")]
+
+
+# whatever others wrote
+
+
+ODD_EVENTS: dict[str, dict[str, Any]] = {
+    "no role": {"role": "", "content": "x"},
+    "parts of its own": {"role": "user", "content": [{"text": "a"}, {"text": "b", "thought": True}]},
+    "a picture": {"role": "user", "content": [{"inline_data": {"mime_type": "image/png", "data": "AAAA"}}]},
+    "a file": {"role": "user", "content": [{"file_data": {"file_uri": "gs://x", "mime_type": "text/plain"}}]},
+    "parts that are none": {"role": "user", "content": [{"text": 5}, {"inline_data": "x"}, {}, 7, None]},
+    "a picture that is none": {"role": "user", "content": [{"inline_data": {"data": "not base64!"}}]},
+    "parts of others": {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}]},
+    "content as an object": {"role": "assistant", "content": {"a": [1, 2.5, None]}},
+    "content as a number": {"role": "assistant", "content": 7},
+    "a result as an object": {"role": "tool", "tool_call_id": "c1", "name": "f", "content": {"a": 1}},
+    "a result as a list": {"role": "tool", "tool_call_id": "c1", "content": [1]},
+    "a result that looks wrapped": {"role": "tool", "tool_call_id": "c1", "content": '{"result": "x"}'},
+    "a result spelled otherwise": {"role": "tool", "tool_call_id": "c1", "content": '{"b":1,"a":2}'},
+    "no result": {"role": "tool", "tool_call_id": "c1", "content": None},
+    "arguments that are none": {"role": "assistant", "tool_calls": [{"id": "c", "function": {"arguments": "{x"}}]},
+    "arguments as a list": {"role": "assistant", "tool_calls": [{"id": "c", "name": "f", "args": [1]}]},
+    "arguments spelled otherwise": {
+        "role": "assistant",
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
+    },
+    "calls that are none": {"role": "assistant", "content": "x", "tool_calls": [None, {"id": "c", "name": "f"}]},
+    "counts of others": {"role": "assistant", "content": "x", "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+    "counts that are none": {"role": "assistant", "content": "x", "usage": {"prompt_token_count": "many"}},
+    "fields of ADK's in other types": {"role": "user", "content": "x", "branch": 5, "error_code": [], "partial": True},
+    "fields of their own": {"role": "user", "content": "x", "mood": {"a": [True]}, "node_info": 5, "actions": "none"},
+    "a delta": {"role": "assistant", "content": None, "state_delta": {"a": {"b": None}, "user:x": 1}},
+    "NUL and others": {"role": "user", "content": "a\0b\u2028\U0001f600", "name": "\x01"},
+    "a status": {"role": "assistant", "content": "x", "status": "interrupted"},
+    "another status": {"role": "assistant", "content": "x", "status": "error", "error_code": "SAFETY"},
+    "no number": {"role": "user", "content": "x", "weight": [float("nan"), float("inf")]},
+    "a large number": {"role": "user", "content": "x", "count": 2**200},
+}
+
+
+async def test_whatever_an_event_holds_adk_reads_its_session_and_we_read_all_of_it(tmp_path: Path) -> None:
+    ours = f"sqlite:///{tmp_path}/ours.db"
+    async with open_storage(ours) as storage:
+        service, events = ScopedSessionService(storage), SessionStorageAdapter(storage).events
+        for name, event in ODD_EVENTS.items():
+            key = SessionKey("shop", "ann", name)
+            await service.create_session(key)
+            await events.append(key, {**event, "role": event["role"] or "unknown"})
+    for format in ("adk-v1", "adk-sqlite"):
+        back = tmp_path / f"{format}.db"
+        report = await copy_store(ours, f"{format}+sqlite:///{back}")
+        assert report.ledger.verified == len(ODD_EVENTS), [*report.items]
+        found = read_by_adk(format, back, ["shop"])
+        assert {id: len(session["events"]) for id, session in found.items()} == dict.fromkeys(ODD_EVENTS, 1)
+        again = f"sqlite:///{tmp_path}/{format}-again.db"
+        await copy_store(f"adk+sqlite:///{back}", again)
+        for name, event in ODD_EVENTS.items():
+            (read,) = await shown(again, SessionKey("shop", "ann", name))
+            kept = {key: read[key] for key in event if key != "role"}
+            assert equal(kept, {key: value for key, value in event.items() if key != "role"}), name
+
+
+async def test_what_adk_could_not_read_again_is_quarantined(tmp_path: Path) -> None:
+    """One such value, and it shows nothing of the session, or can add nothing to its state."""
+    ours = f"sqlite:///{tmp_path}/ours.db"
+    async with open_storage(ours) as storage:
+        service = ScopedSessionService(storage)
+        await service.create_session(SessionKey("shop", "ann", "surrogate"))
+        await service.append_event(SessionKey("shop", "ann", "surrogate"), Event(role="user", content="\ud800"))
+        await service.create_session(SessionKey("shop", "ann", "infinite"), {"weight": float("inf")})
+        await service.create_session(SessionKey("shop", "ann", "good"), {"text": "NaN \\u0000 \0"})
+    report = await copy_store(ours, f"adk-sqlite+sqlite:///{tmp_path}/sqlite.db")
+    assert {item.id for item in report.items if item.outcome == "quarantined"} == {"surrogate", "infinite"}
+    report = await copy_store(ours, f"adk-v1+sqlite:///{tmp_path}/v1.db")
+    assert {item.id for item in report.items if item.outcome == "quarantined"} == {"surrogate"}
+    for format, file in (("adk-sqlite", "sqlite.db"), ("adk-v1", "v1.db")):
+        assert read_by_adk(format, tmp_path / file, ["shop"], appends=True)["good"]["state"]["appended"] is True
+
+
+async def test_one_store_becomes_another_at_once(v0: Path, tmp_path: Path) -> None:
+    """Without a store of ours between them."""
+    report = await copy_store(f"adk+sqlite:///{v0}", f"adk+sqlite:///{tmp_path}/v1.db", source_timezone=NEW_YORK)
+    assert (report.ledger.verified, report.exit_code) == (1, 0)
+    (session,) = read_by_adk("adk-v1", tmp_path / "v1.db", ["shop"]).values()
+    assert [event["timestamp"] for event in session["events"]] == [1715803200.0, 1715803201.000002]
+    assert session["events"][0]["actions"]["state_delta"] == {"step": 1}

@@ -278,6 +278,6 @@ def _format(
 
 OPENAI_SQLITE = _format("openai-sqlite", ("sqlite",), "further_logs", "expires_at")
 OPENAI_SQLALCHEMY = _format("openai-sqlalchemy", ("sqlite", "postgresql", "mysql"), "further_logs", "expires_at")
-OPENAI_ADVANCED = _format("openai-advanced", ("sqlite",), "expires_at", has_branches=True)
+OPENAI_ADVANCED = _format("openai-advanced", ("sqlite",), "tracks", "expires_at", has_branches=True)
 OPENAI_REDIS = _format("openai-redis", ("redis",), "event_times", "further_logs", is_timed=False)
 OPENAI_ENCRYPTED = _format("openai-encrypted", ("sqlite", "postgresql", "mysql", "redis"), "further_logs", "expires_at")

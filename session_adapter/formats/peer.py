@@ -37,6 +37,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "bytes": "which values are bytes",
         "values": "which values of a state are no bytes",
         "branches": "branches beside the history",
+        "tracks": "tracks beside the history",
         "new_sessions": "sessions that did not come from there, or went on since",
         "empty_sessions": "sessions without messages",
         "empty_states": "states without values",

@@ -23,6 +23,7 @@ _OF_EVENTS = {
     "usage": ("usage",),
     "state_deltas": ("state_delta",),
 }
+_OF_LOGS = {"branches": "branch:", "tracks": "track:"}
 _NOT_FURTHER = (HISTORY, "raw")
 
 
@@ -46,10 +47,10 @@ def _had(parcel: Parcel, format: PeerFormat) -> Iterator[str]:
     yield from (name for name in ("created_at", "updated_at") if name not in unknown)
     if record.get("expires_at") is not None:
         yield "expires_at"
-    if any(_is_further(log) for log in parcel.logs):
+    further = [parse_log_id(log["log_id"]).name for log in parcel.logs if _is_further(log)]
+    if further:
         yield "further_logs"
-    if any(_is_further(log) and parse_log_id(log["log_id"]).name.startswith("branch:") for log in parcel.logs):
-        yield "branches"
+    yield from (word for word, begin in _OF_LOGS.items() if any(name.startswith(begin) for name in further))
     history = history_in(record, parcel.logs)
     if not history:
         yield "empty_sessions"

@@ -351,6 +351,7 @@ async def test_a_branch_goes_on_and_goes_back_sharing_its_items(tmp_path: Path, 
     back = tmp_path / "back.db"
     facts = await copied(ours, f"openai-advanced+sqlite:///{back}")
     assert counts(facts, "copied", "mismatched") == (2, 0), facts
+    assert facts["lossy"] == {"tracks": 1}
     assert counts(await copied(ours, f"openai-advanced+sqlite:///{back}"), "equal") == (2,)
     with changing(back) as db:
         select = (

@@ -24,7 +24,11 @@ from unified_storage.errors import StorageIntegrityError, StorageValidationError
 
 SESSION = "session"
 MAX_ID_BYTES = 1_000
+"""Of a plain session's id, which is that of its record."""
+MAX_PART = 255
+"""Characters that a part of a key may have at least, however many bytes they take: it is hashed."""
 
+_PART = f"1 to {MAX_ID_BYTES} bytes of text, or up to {MAX_PART} characters"
 _SCOPE_DIGITS = 24
 _SESSION_DIGITS = 40
 _SCOPE_LENGTH = 1 + _SCOPE_DIGITS
@@ -63,14 +67,15 @@ def record_id(session: SessionId) -> str:
     digits for app and user, ``~`` and 40 for the session.
 
     Raises:
-        InvalidSessionIdError: not blank, no control characters or lone surrogates, at most 1 000 bytes of UTF-8.
+        InvalidSessionIdError: not blank, no control characters or lone surrogates, at most 1 000 bytes of UTF-8; the
+            parts of a key 255 characters also where these take more.
         AppNameRequiredError, UserIdRequiredError, SessionIdRequiredError: that part of the key is missing.
     """
     if isinstance(session, SessionKey):
         user_scope(session.user)
         if session.session_id in (None, ""):
             raise SessionIdRequiredError("a session key needs its session_id", details={"path": "session_id"})
-        _checked_session_id(session.session_id)
+        _check_session_part(session.session_id)
         return _scoped_id(session)
     session_id = _checked_session_id(session)
     return f"~{session_id}" if session_id.startswith("~") else session_id
@@ -124,7 +129,7 @@ def session_id_of(session: SessionId) -> str:
 
 def is_session_id(text: object) -> bool:
     """Whether *text* can name a session: not blank, no controls or lone surrogates, at most 1 000 bytes of UTF-8."""
-    return isinstance(text, str) and bool(text.strip()) and _is_storable(text)
+    return isinstance(text, str) and bool(text.strip()) and _is_storable(text) and _fits(text)
 
 
 def no_session(session: SessionId) -> SessionNotFoundError:
@@ -140,19 +145,31 @@ def _checked_session_id(text: object) -> str:
     raise InvalidSessionIdError(message, details={"path": "session_id", "type": type(text).__name__})
 
 
+def _check_session_part(text: object) -> None:
+    if not (isinstance(text, str) and text.strip() and _is_part(text)):
+        message = f"a session id is {_PART}, not blank and without control characters"
+        raise InvalidSessionIdError(message, details={"path": "session_id", "type": type(text).__name__})
+
+
 def _checked_part(text: object, path: str) -> str:
-    if isinstance(text, str) and _is_storable(text):
+    if isinstance(text, str) and _is_part(text):
         return text
-    message = f"{path} is 1 to {MAX_ID_BYTES} bytes of text without control characters"
+    message = f"{path} is {_PART}, without control characters"
     raise StorageValidationError(message, details={"path": path, "type": type(text).__name__})
+
+
+def _is_part(text: str) -> bool:
+    return _is_storable(text) and (len(text) <= MAX_PART or _fits(text))
 
 
 def _is_storable(text: str) -> bool:
     if text.isascii() and text.isprintable():
-        return len(text) <= MAX_ID_BYTES
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        return False
-    return len(text.encode()) <= MAX_ID_BYTES
+        return True
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def _fits(text: str) -> bool:
+    return len(text) <= MAX_ID_BYTES and len(text.encode()) <= MAX_ID_BYTES
 
 
 def _is_scoped(stored: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unified_storage.errors import StorageValidationError
 from unified_storage.handed_in import kept
+from unified_storage.record import DELETE
 
 APP, USER, TEMP = "app:", "user:", "temp:"
 """What the keys of a level begin with where levels stand together; those of a session have no such beginning."""
@@ -32,10 +33,11 @@ def split(delta: object, path: str) -> Deltas:
     Args:
         path: what it is called in errors; None stands for an empty one.
     Raises:
-        StorageValidationError: no mapping, or a key that is no text.
+        StorageValidationError: no mapping, a key that is no text, or one with two prefixes.
     """
     parts = Deltas({}, {}, {})
     for key, value in checked(delta, path).items():
+        _check_prefix(key, value, path)
         if key.startswith(APP):
             parts.app[key.removeprefix(APP)] = value
         elif key.startswith(USER):
@@ -49,12 +51,14 @@ def of_level(delta: object, level: str, path: str) -> Delta:
     """*delta* of one level, copied, whose keys may be given with or without the prefix *level*.
 
     Raises:
-        StorageValidationError: no mapping, a key that is no text, one of another level, or one given both ways.
+        StorageValidationError: no mapping, a key that is no text, one of another level, one with two prefixes, or one
+            given both ways.
     """
     found: Delta = {}
     for key, value in checked(delta, path).items():
         if key.startswith(TEMP):
             continue
+        _check_prefix(key, value, path)
         name = bare(key, level, path)
         if name in found:
             message = f"{path} names {name!r} with its prefix and without it"
@@ -93,6 +97,15 @@ def checked(delta: object, path: str) -> Delta:
 def shown_levels(user: Mapping[str, Any], app: Mapping[str, Any]) -> State:
     """The states of a user and an app as a session shows them beside its own: behind their prefixes."""
     return {f"{APP}{key}": value for key, value in app.items()} | {f"{USER}{key}": value for key, value in user.items()}
+
+
+def _check_prefix(key: str, value: object, path: str) -> None:
+    """Refuse to set what would be shown without its prefix as a key of another level; it may be deleted."""
+    level = next((level for level in (APP, USER) if key.startswith(level)), None)
+    if level is None or value is DELETE or not key.removeprefix(level).startswith((APP, USER, TEMP)):
+        return
+    message = f"{key!r} has two prefixes; a key of {level!r} does not begin with {APP!r}, {USER!r} or {TEMP!r}"
+    raise StorageValidationError(message, details={"path": f"{path}.{key}"})
 
 
 def _no_key(key: object, path: str) -> StorageValidationError:

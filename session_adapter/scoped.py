@@ -16,6 +16,7 @@ from session_adapter.events import Check
 from session_adapter.identity import SESSION, SessionKey, UserKey, no_session, record_id
 from session_adapter.levels import APP, USER, State, bare, of_level, split
 from session_adapter.opened import storage_for
+from session_adapter.places_of_faults import named_in_event, named_in_state
 from session_adapter.policies import POLICIES, PolicyName, policies_of
 from session_adapter.scoped_reading import NO_EVENTS, ScopedReading, SessionPage, Window
 from session_adapter.scoped_writing import ScopedWriting
@@ -113,7 +114,7 @@ class ScopedSessionService:
         """
         key = _with_session_id(key)
         deltas = split(state, "state")
-        with storage_failures("create a session"):
+        with storage_failures("create a session"), named_in_state(state):
             await self._writing.begin(key, deltas)
             session = await self._reading.session(key, NO_EVENTS)
         if session is None:
@@ -165,7 +166,8 @@ class ScopedSessionService:
         """Add an event to the end and apply its ``state_delta``, all in one step; its number, from 1.
 
         One whose ``id`` is in the history already changes nothing, and its number is handed out again: what may have
-        been done can be tried again. On a Redis Cluster keys of the app are written first, in a step of their own.
+        been done can be tried again. On a Redis Cluster keys of the app are written in a step of their own: first, and
+        once for an ``id``; with *expected_version* last.
 
         Args:
             event: an ``Event`` or a mapping with at least a ``role``. In the history its delta has no ``temp:`` keys,
@@ -178,7 +180,7 @@ class ScopedSessionService:
         record_id(_checked(key))
         check_expected(expected_version)
         body, deltas = taken_apart(event)
-        with storage_failures("append to a session"):
+        with storage_failures("append to a session"), named_in_event(body):
             return await self._writing.append(key, body, deltas, expected_version)
 
     async def update_session_state(self, key: SessionKey, state: Mapping[str, Any]) -> None:
@@ -189,7 +191,7 @@ class ScopedSessionService:
         """
         record_id(_checked(key))
         deltas = split(state, "state")
-        with storage_failures("change the state of a session"):
+        with storage_failures("change the state of a session"), named_in_state(state):
             await self._writing.change(key, deltas)
 
     # -- steps of a ``Runner`` -----------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ class ScopedSessionService:
             StorageAlreadyExistsError: its ``id`` is in the history, and *on_duplicate* is not ``skip``.
         """
         body, deltas = taken_apart(event)
-        with storage_failures("append to a session"):
+        with storage_failures("append to a session"), named_in_event(body):
             return await self._writing.append(key, body, deltas, on_duplicate=on_duplicate, check=check)
 
     async def session_at(self, key: SessionKey, number: int, *, last: int | None) -> Session | None:
@@ -217,7 +219,7 @@ class ScopedSessionService:
     async def update_app_state(self, app: str, state: Mapping[str, Any]) -> None:
         """Change the keys given of the app's state, with or without ``app:``; keys not named stay."""
         place, delta = place_of_app(app), of_level(state, APP, "state")
-        with storage_failures("change the state of an app"):
+        with storage_failures("change the state of an app"), named_in_state(state):
             await self._states.change(place, delta)
 
     async def list_app_states(self, app: str) -> State:
@@ -235,7 +237,7 @@ class ScopedSessionService:
     async def update_user_state(self, user_key: UserKey, state: Mapping[str, Any]) -> None:
         """Change the keys given of the user's state, with or without ``user:``; keys not named stay."""
         place, delta = place_of_user(_checked_user(user_key)), of_level(state, USER, "state")
-        with storage_failures("change the state of a user"):
+        with storage_failures("change the state of a user"), named_in_state(state):
             await self._states.change(place, delta)
 
     async def list_user_states(self, user_key: UserKey) -> State:

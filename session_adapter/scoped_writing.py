@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from session_adapter.documents import Split, record_of
@@ -12,13 +14,16 @@ from session_adapter.events import Check, Events
 from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, no_session, record_id
 from session_adapter.levels import Deltas, State
-from session_adapter.one_step import Done, Step, Steps
-from session_adapter.reading import session_record
+from session_adapter.one_step import Done, Name, Step, Steps
+from session_adapter.reading import required_head, session_record
 from session_adapter.session_state import state_updates
 from session_adapter.states import Policies, States, expiry, has_policy, place_of_app, place_of_user, values_of
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageConflictError
 from unified_storage.interface import IUnifiedStorage, OnDuplicate, Record
+from unified_storage.values import encode
+
+_NAME_DIGITS = 24
 
 
 class ScopedWriting:
@@ -57,7 +62,7 @@ class ScopedWriting:
             return Done(None)
 
         if deltas.user or deltas.app:
-            await self._together(begun, key, deltas)
+            await self._together(begun, key, deltas, decides=True)
         else:
             await _save_new(self._storage, key, record | expiry(self._storage, self._ttl))
 
@@ -98,7 +103,8 @@ class ScopedWriting:
 
         if self._ttl is None and not (deltas.session or deltas.user or deltas.app):
             return await appended(self._storage)
-        number: int = await self._together(step, key, deltas)
+        name = partial(self._name, key, body["id"]) if body.get("id") else None
+        number: int = await self._together(step, key, deltas, name=name, decides=expected_version is not None)
         return number
 
     async def change(self, key: SessionKey, deltas: Deltas) -> None:
@@ -125,11 +131,19 @@ class ScopedWriting:
 
     # parts of steps
 
-    async def _together(self, step: Step[Any], key: SessionKey, deltas: Deltas) -> Any:
-        """*step*, with what is for the app."""
+    async def _together(
+        self, step: Step[Any], key: SessionKey, deltas: Deltas, *, name: Name | None = None, decides: bool = False
+    ) -> Any:
+        """*step*, with what is for the app; *name* and *decides* as ``Steps.done_with_app`` takes them."""
         if not deltas.app:
             return await self._steps.done(step)
-        return await self._steps.done_with_app(step, place_of_app(key.app_name), deltas.app)
+        app = place_of_app(key.app_name)
+        return await self._steps.done_with_app(step, app, deltas.app, name=name, decides=decides)
+
+    async def _name(self, key: SessionKey, event_id: object) -> str:
+        """What names an event of this session, and of no other that had the same key before or has it later."""
+        head = await required_head(self._storage, key)
+        return sha256(encode([head["id"], head["created_at"], event_id]).encode()).hexdigest()[:_NAME_DIGITS]
 
     async def _change_user(self, tx: IUnifiedStorage, key: SessionKey, deltas: Deltas) -> None:
         if deltas.user:

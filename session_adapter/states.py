@@ -12,11 +12,14 @@ from session_adapter.identity import UserKey, app_scope, user_scope
 from session_adapter.levels import APP, USER, Delta, State
 from session_adapter.policies import Policy
 from session_adapter.reading import ATTEMPTS
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import StorageConflictError, StorageError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage, Record
 from unified_storage.record import DELETE, REPLACE
 
 APP_STATE, USER_STATE = "app_state", "user_state"
+APP_EVENTS = "app_events"
+"""The record beside an app's state that says which events it knows already, where they lie apart from it."""
+_KNOWN = 1_000
 Policies = Mapping[str, Policy]
 """By key, with the prefix of its level; keys without one replace."""
 
@@ -70,6 +73,7 @@ def met(stored: Mapping[str, Any], delta: Delta, policies: Policies, level: str 
 
     Raises:
         StorageConflictError, StorageValidationError: as the policies do; the path is the key with its prefix.
+        StorageError: a function failed; its error is the cause.
     """
     return {key: _met(stored, key, value, policies.get(f"{level}{key}"), level) for key, value in delta.items()}
 
@@ -77,7 +81,14 @@ def met(stored: Mapping[str, Any], delta: Delta, policies: Policies, level: str 
 def _met(stored: Mapping[str, Any], key: str, value: Any, policy: Policy | None, level: str) -> Any:
     if policy is None or value is DELETE:
         return value
-    return policy.meet(stored.get(key, ABSENT), value, path=f"state.{level}{key}")
+    path = f"state.{level}{key}"
+    try:
+        return policy.meet(stored.get(key, ABSENT), value, path=path)
+    except (StorageConflictError, StorageValidationError):
+        raise  # it says where
+    except Exception as error:  # of a function of the caller's own
+        message = f"the policy of {path} failed: {type(error).__name__}: {error}"
+        raise StorageError(message, details={"path": path}, cause=error) from error
 
 
 def has_policy(delta: Delta, policies: Policies, level: str = "") -> bool:
@@ -130,6 +141,20 @@ class States:
             if await self._updated(place, delta) or await self._begun(place, delta):
                 return
         raise StorageConflictError("a state came and went all the time", details={"id": place.id}, retryable=True)
+
+    async def change_once(self, place: Place, delta: Delta, name: str) -> None:
+        """The same, unless *name* was given before: the newest 1 000 names of a state are kept."""
+
+        async def changed(tx: IUnifiedStorage) -> None:
+            record = await tx.load(place.id, type=APP_EVENTS)
+            known = [] if record is None else record["data"]["known"]
+            if name in known:
+                return
+            await self.inside(tx).change_in_step(place, delta)
+            data = {**place.owner, "known": [*known, name][-_KNOWN:]}
+            await tx.save({"id": place.id, "type": APP_EVENTS, "data": data, **self._expiry(place)})
+
+        await self._storage.atomically(changed, attempts=ATTEMPTS)
 
     async def change_in_step(self, place: Place, delta: Delta) -> None:
         """The same inside of the transaction that this is built on, which decides about everything together."""

@@ -90,6 +90,21 @@ def test_a_scoped_record_without_its_parts_is_damaged() -> None:
             visible_id({"id": stored, "metadata": metadata})
 
 
+def test_each_part_of_a_key_may_have_255_characters_of_any_script() -> None:
+    """S1.3: parts are hashed, so how many bytes they take does not matter."""
+    wide, long = "\U0001f600" * 255, "x" * 1000
+    for key in (SessionKey(wide, wide, wide), SessionKey(long, long, long), SessionKey("ä" * 500, "a", "ä" * 500)):
+        assert record_id(key) == record_id(SessionKey(*map(str, (key.app_name, key.user_id, key.session_id))))
+        parts = {"app_name": key.app_name, "user_id": key.user_id, "session_id": key.session_id}
+        assert visible_id({"id": record_id(key), "metadata": parts}) == key
+    for bad in ("\U0001f600" * 256, "x" * 1001, "ä" * 501):
+        for key in (SessionKey(bad, "b", "c"), SessionKey("a", bad, "c"), SessionKey("a", "b", bad)):
+            with pytest.raises(StorageValidationError):
+                record_id(key)
+    with pytest.raises(InvalidSessionIdError):
+        record_id(wide)  # a plain one is the id of its record
+
+
 def test_missing_parts_of_a_key_are_named() -> None:
     """S1.4."""
     for key, error in (

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from session_adapter import ScopedSessionService, SessionKey, SessionNotFoundError
+from session_adapter.states import APP_EVENTS, APP_STATE
 from unified_storage import IUnifiedStorage, StorageUnsupportedError, open_storage
 from unified_storage.delegate import Delegate
 
@@ -16,17 +17,30 @@ KEY = SessionKey("shop", "ann", "s1")
 
 
 class Apart(Delegate):
-    """Refuses to change an app's state in a transaction that has changed anything else; counts transactions."""
+    """Refuses a transaction that writes to an app and to anything else; counts transactions."""
 
     def __init__(self, inner: IUnifiedStorage, outer: Apart | None = None) -> None:
         super().__init__(inner)
         self._outer = outer
+        self._written: set[bool] = set()
         self.transactions = 0
 
+    async def save(self, record: Mapping[str, Any], *, expected_version: int | None = None) -> str:
+        self._write(record["type"])
+        return await super().save(record, expected_version=expected_version)
+
     async def update(self, id: str, updates: Mapping[str, Any], *, type: str | None = None, **options: Any) -> bool:
-        if type == "app_state" and self._outer is not None:
-            raise StorageUnsupportedError("several partitions in one step")
+        self._write(type)
         return await super().update(id, updates, type=type, **options)
+
+    async def append(self, log_id: str, entries: Any, **options: Any) -> Any:
+        self._write(None)
+        return await super().append(log_id, entries, **options)
+
+    def _write(self, type: str | None) -> None:
+        self._written.add(type in (APP_STATE, APP_EVENTS))
+        if self._outer is not None and len(self._written) > 1:
+            raise StorageUnsupportedError("several partitions in one step")
 
     async def atomically(self, fn: Callable[[IUnifiedStorage], Awaitable[T]], *, attempts: int = 5) -> T:
         self.transactions += 1
@@ -44,7 +58,7 @@ async def append(service: ScopedSessionService, number: int) -> int:
 
 
 async def test_that_they_lie_apart_is_found_out_once(storage: Apart) -> None:
-    """Then a trial, the app's state, and the step; a known event needs the trial alone."""
+    """Then a trial, the app's state, and the step, each in a transaction; a known event needs the trial alone."""
     service = ScopedSessionService(storage)
     await service.create_session(KEY)
     asked = []
@@ -52,7 +66,7 @@ async def test_that_they_lie_apart_is_found_out_once(storage: Apart) -> None:
         before = storage.transactions
         await append(service, number)
         asked.append(storage.transactions - before)
-    assert asked == [3, 2, 1]
+    assert asked == [4, 3, 1]
     session = await service.get_session(KEY)
     assert session is not None
     assert session.state == {"n": 2, "user:n": 2, "app:n": 2}
@@ -76,7 +90,7 @@ async def test_a_crash_between_leaves_the_apps_value_and_no_event(storage: Apart
 
     async def crashing(fn: Any, *, attempts: int = 5) -> Any:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return await inner(fn, attempts=attempts)
 

@@ -120,7 +120,9 @@ async def test_what_a_policy_refuses_leaves_everything_as_it_was(storage, prefix
             with pytest.raises(error) as refused:
                 await change
             assert not refused.value.retryable
-            assert f"state.{prefix}{key}" in str(refused.value) or key == "b"
+            assert f"state.{prefix}{key}" in str(refused.value)
+            assert refused.value.details["path"] == f"state.{prefix}{key}"
+            assert isinstance(refused.value.cause, RuntimeError) or key != "b"
     assert await state_of(service) == before
     assert await service.get_session(SessionKey("shop", "ann", "new")) is None
     session = await service.get_session(KEY)

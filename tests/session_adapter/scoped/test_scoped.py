@@ -22,11 +22,13 @@ from session_adapter import (
     record_id,
 )
 from session_adapter.identity import user_scope
+from session_adapter.states import place_of_app, place_of_user, state_record
 from unified_storage import DELETE, IUnifiedStorage, StorageConflictError, StorageValidationError
 from unified_storage.testing.clock import NOON, ManualClock
 
 KEY = SessionKey("shop", "ann", "s1")
 LONG = "x" * 255
+WIDE = "\U0001f600" * 255
 ODD = [
     "a:b",
     "a",
@@ -40,6 +42,8 @@ ODD = [
     "\U0001f600",
     LONG,
     LONG[:-1] + "y",
+    WIDE,
+    WIDE[:-1] + "y",
     "a::",
     ":a",
     "~a",
@@ -590,3 +594,128 @@ async def test_several_changes_and_a_session_join_a_transaction(service, storage
             raise ZeroDivisionError
     found = await read(service)
     assert (found.state, contents(found)) == ({"n": 2, "user:u": 1}, ["m1"])
+
+
+@pytest.mark.parametrize("key", ["app:user:x", "app:app:x", "app:temp:x", "user:app:x", "user:user:x", "user:temp:x"])
+async def test_a_key_with_two_prefixes_is_refused(service, key: str) -> None:
+    """Without the first it would be shown as another level's, and could not be handed in again."""
+    await service.create_session(KEY, {"n": 1})
+    calls = [
+        (service.create_session(SessionKey("shop", "ann", "s2"), {key: 1}), "state"),
+        (service.update_session_state(KEY, {"n": 2, key: 1}), "state"),
+        (service.append_event(KEY, {"role": "user", "state_delta": {"n": 2, key: 1}}), "event.state_delta"),
+        (
+            service.update_app_state("shop", {key: 1})
+            if key.startswith("app:")
+            else service.update_user_state(KEY.user, {key: 1}),
+            "state",
+        ),
+    ]
+    for call, path in calls:
+        with pytest.raises(StorageValidationError) as refused:
+            await call
+        assert refused.value.path == f"{path}.{key}"
+    assert (await read(service)).state == {"n": 1}
+    assert await service.list_app_states("shop") == await service.list_user_states(KEY.user) == {}
+
+
+async def test_keys_with_two_prefixes_that_are_there_can_be_deleted(service, storage: IUnifiedStorage) -> None:
+    """Such as an earlier version stored."""
+    for place in (place_of_app("shop"), place_of_user(KEY.user)):
+        await storage.save(state_record(place, {"user:x": 1, "app:x": 2, "y": 3}))
+    await service.delete_app_state("shop", "app:user:x")
+    await service.update_app_state("shop", {"app:app:x": DELETE})
+    await service.delete_user_state(KEY.user, "user:user:x")
+    await service.create_session(KEY, {"user:app:x": DELETE})
+    assert await service.list_app_states("shop") == await service.list_user_states(KEY.user) == {"y": 3}
+
+
+async def test_what_is_listed_of_a_level_can_be_handed_in_again(service) -> None:
+    await service.update_app_state("shop", {"a": 1, "app:b": {"x": 1}, "": 2, "x:y": 3})
+    await service.update_user_state(KEY.user, {"a": 1, "user:b": [1]})
+    app, user = await service.list_app_states("shop"), await service.list_user_states(KEY.user)
+    assert (app, user) == ({"a": 1, "b": {"x": 1}, "": 2, "x:y": 3}, {"a": 1, "b": [1]})
+    await service.update_app_state("shop", app)
+    await service.update_user_state(KEY.user, user)
+    assert (await service.list_app_states("shop"), await service.list_user_states(KEY.user)) == (app, user)
+
+
+@pytest.mark.parametrize("key", ["a", "user:a", "app:a"])
+async def test_a_value_that_no_state_can_hold_is_named_by_its_key(service, key: str) -> None:
+    """With its prefix, as it was handed in, wherever it would have been stored."""
+    place = f'["{key}"].deep[0]' if ":" in key else f".{key}.deep[0]"
+    await service.create_session(KEY)
+    state = {"good": 1, "user:good": 1, "app:good": 1, key: {"deep": [object()]}}
+    calls = [
+        service.create_session(SessionKey("shop", "ann", "s2"), state),
+        service.update_session_state(KEY, state),
+        service.update_session_state(KEY, {key: {"deep": [object()]}, "b": DELETE}),
+    ]
+    if key.startswith("app:"):
+        calls += [service.update_app_state("shop", {key: {"deep": [object()]}, "good": DELETE})]
+    if key.startswith("user:"):
+        calls += [service.update_user_state(KEY.user, {key: {"deep": [object()]}, "good": DELETE})]
+    for call in calls:
+        with pytest.raises(StorageValidationError) as refused:
+            await call
+        assert refused.value.path == f"state{place}"
+        assert refused.value.path in str(refused.value)
+    with pytest.raises(StorageValidationError) as refused:
+        await service.append_event(KEY, {"role": "user", "id": "e", "state_delta": state})
+        assert refused.value.path == f"event.state_delta{place}"
+    assert (await read(service)).model_dump(include={"state", "events"}) == {}
+
+
+@pytest.mark.parametrize("delta", [{}, {"a": 1}, {"app:a": 1}])
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"content": {"deep": [object()]}}, "event.content.deep[0]"),
+        ({"id": "x" * 2000}, "event.id"),
+        ({"id": 5}, "event.id"),
+        ({"role": ""}, "event.role"),
+        ({"role": None}, "event.role"),
+        ({"state_delta": 5}, "event.state_delta"),
+        ({"state_deleted": 5}, "event.state_deleted"),
+    ],
+)
+async def test_what_is_wrong_in_an_event_is_named_by_its_place_in_it(service, fields, path, delta) -> None:
+    await service.create_session(KEY)
+    with pytest.raises(StorageValidationError) as refused:
+        await service.append_event(KEY, {"role": "user", "state_delta": delta, **fields})
+    assert refused.value.path == path
+    assert "events[0]" not in str(refused.value)
+    assert "entries[0]" not in str(refused.value)
+    assert (await read(service)).model_dump(include={"state", "events"}) == {}
+
+
+async def test_sessions_of_a_page_share_nothing_that_their_states_show(service) -> None:
+    """T1.1: what a holder does to a nested value of the app or the user shows in no other session."""
+    for number in range(3):
+        state = {"mine": {"a": [1]}, "app:shared": {"a": [1]}, "user:shared": {"a": [1]}}
+        await service.create_session(SessionKey("shop", "ann", f"s{number}"), state)
+    for with_events in (False, True):
+        first, *others = (await service.list_sessions(KEY.user, with_events=with_events)).items
+        for key in ("mine", "app:shared", "user:shared"):
+            first.state[key]["a"].append(2)
+            first.state[key]["b"] = 3
+        for other in (*others, *(await service.list_sessions(KEY.user)).items):
+            assert [other.state[key] for key in ("mine", "app:shared", "user:shared")] == [{"a": [1]}] * 3
+    assert await service.list_app_states("shop") == await service.list_user_states(KEY.user) == {"shared": {"a": [1]}}
+
+
+async def test_of_a_key_that_an_event_sets_and_deletes_the_value_stands(service) -> None:
+    """Then its history says nothing of a deletion, nor of one that was the step's own."""
+    await service.create_session(KEY, {"a": 1, "b": 1, "app:c": 1})
+    delta = {"a": 2, "app:c": 2, "temp:d": DELETE}
+    event = {"role": "user", "state_delta": delta, "state_deleted": ["a", "app:c", "temp:e"]}
+    await service.append_event(KEY, event)
+    found = await read(service)
+    assert found.state == {"a": 2, "b": 1, "app:c": 2}
+    assert found.events[0].state_delta == {"a": 2, "app:c": 2}
+    assert found.events[0].model_extra == {}
+    await service.append_event(KEY, found.events[0].model_dump(exclude={"seq"}))
+    assert (await read(service)).state == found.state
+    await service.append_event(KEY, event | {"state_deleted": ["a", "b"]})
+    found = await read(service)
+    assert (found.state, found.events[-1].model_extra) == ({"a": 2, "app:c": 2}, {"state_deleted": ["b"]})

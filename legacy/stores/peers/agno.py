@@ -184,11 +184,10 @@ class AgnoStore:
         values = dict(document["session"])
         if not self._has_run_rows:
             values["runs"] = document.get("runs")
-        elif self._tables.has_runs_column:
-            values["runs"] = None  # the copy that an upgrade leaves; its runs have rows now
         if lacking := [name for name in values.keys() - self._tables.columns if values[name] is not None]:
             told = f"its table has no column {min(lacking)!r}"
             raise StorageValidationError(told, details={"path": min(lacking)})
+        # of 3.x that leaves nothing in the copy of the runs that an upgrade left: they have rows now
         row = {name: values.get(name) for name in sorted(self._tables.columns)}
         return {name: self._column(name, value, document) for name, value in row.items()}
 

@@ -80,10 +80,6 @@ class AgnoTables:
     versions: str | None = None
     columns: frozenset[str] = frozenset()
 
-    @property
-    def has_runs_column(self) -> bool:
-        return "runs" in self.columns
-
 
 def told_format(tables: Tables) -> PeerFormat | None:
     """The format of a database with such tables; None where agno made none of them."""

@@ -170,7 +170,7 @@ class Times:
 
 def _seconds(element: Mapping[str, Any]) -> int:
     moment = read_time(element.get("created_at")).moment
-    return 0 if moment is None else int(moment.timestamp())
+    return 0 if moment is None else max(0, int(moment.timestamp()))
 
 
 # branches, which travel as logs beside the history

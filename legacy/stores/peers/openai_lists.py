@@ -192,7 +192,9 @@ class _Lists:
             told = {key: value for key, value in found.document.items() if key.startswith(name)}
             document |= self._moments.settled(name, told)
         document |= {"fields": dict(found.document.get("fields") or {}), "counter": found.document.get("counter")}
-        document["messages"] = linked(self._items.settled(chosen.document["messages"], None))
+        start = {"created_at": document.get("created_at")}  # when an item was sealed that has no time
+        elements = self._items.settled(({**start, **element} for element in chosen.document["messages"]), None)
+        document["messages"] = linked(elements)
         return PeerSession(found.key, document, expires_at=_to_the_millisecond(found.expires_at), size=found.size)
 
     async def write(self, found: Sequence[Found]) -> None:

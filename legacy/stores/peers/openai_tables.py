@@ -287,6 +287,8 @@ class _Tables:
         times = Times(self._moments, document.get("created_at"), order=self._order != "id")
         has_places = self._branches is not None
         elements = self._items.settled(chosen.document["messages"], times, places=has_places)
+        for element in elements:
+            self._check(element)
         if self._branches is None:
             return PeerSession(chosen.key, document | {"messages": linked(elements)}, size=chosen.size)
         told = {
@@ -308,12 +310,14 @@ class _Tables:
         for name in _TIMES:
             if self._moments.column(name, made) is None:
                 made |= self._moments.settled(name, {name: known})
-        if self._rows.engine == "mysql":
-            self._check_range(made)
+        self._check(made)
         return made
 
-    def _check_range(self, told: Mapping[str, Any]) -> None:
-        for name in _TIMES:
+    def _check(self, told: Mapping[str, Any]) -> None:
+        """Raise ``StorageValidationError`` for what the server has no place for."""
+        if self._rows.engine == "postgresql" and "\0" in str(told.get("item")):
+            raise StorageValidationError("PostgreSQL holds no text with a NUL", details={"path": "messages"})
+        for name in _TIMES if self._rows.engine == "mysql" else ():
             moment = self._moments.column(name, told)
             if moment is not None and not 1970 < moment.year < 2038:
                 message = f"MySQL's TIMESTAMP holds no time of the year {moment.year}"

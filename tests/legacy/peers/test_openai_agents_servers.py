@@ -154,3 +154,17 @@ async def test_wall_times_of_postgresql_are_those_of_its_zone(server: Server, tm
         record = await storage.load("s1", type="session")
     assert record is not None
     assert record["created_at"].isoformat() == "2024-05-16T00:37:00.123456+00:00"
+
+
+async def test_what_a_server_cannot_hold_is_quarantined(server: Server, tmp_path: Path, ours: str) -> None:
+    theirs: dict[str, list[Any]] = {"nul": ["{\0"], "fine": [user("with \0 in it")]}
+    await copied(made(tmp_path / "theirs.db", theirs), ours)
+    async with open_storage(ours) as storage:
+        sessions = SessionStorageAdapter(storage)
+        await sessions.save_session("early", {"session_id": "early"})
+        await sessions.events.append("early", {"role": "user", "content": "x", "timestamp": "1960-01-01T00:00:00Z"})
+    refused = {"postgresql": "nul", "mysql": "early"}[server.engine]
+    facts = await copied(ours, server.url)
+    assert counts(facts, "copied", "quarantined", "mismatched") == (2, 1, 0)
+    assert [item["id"] for item in facts["items"] if item["outcome"] == "quarantined"] == [refused]
+    assert counts(await copied(ours, server.url), "equal", "quarantined") == (2, 1)

@@ -640,3 +640,19 @@ async def test_a_session_whose_key_is_another_ones_is_refused(
     assert counts(facts, "copied", "equal", "quarantined", "mismatched") == (1, 2, 2, 0)
     assert empty_redis.hget("p:b:counter", "session_id") == b"b:counter"
     assert empty_redis.lrange("p:c:messages", 0, -1) == [b'{"role":"user","content":"was there"}']
+
+
+async def test_what_has_no_time_is_sealed_at_that_of_its_session(
+    empty_redis: redis.Redis, redis_server: str, ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed long ago, as it was said, but not in 1970: the library drops what is older than its ``ttl``."""
+    monkeypatch.setenv("SECRET", SECRET)
+    in_redis(empty_redis, "s1", user("Hello"))
+    await copied(f"openai-agents+{redis_server}", ours)
+    async with open_storage(ours) as storage:
+        early = {"role": "user", "content": "Early", "timestamp": "1960-01-01T00:00:00Z"}
+        await SessionStorageAdapter(storage).events.append("s1", early)
+    back = f"openai-encrypted+{redis_server}?prefix=back&key_env=SECRET"
+    assert counts(await copied(ours, back), "copied", "mismatched") == (1, 0)
+    envelopes = [json.loads(text) for text in empty_redis.lrange("back:s1:messages", 0, -1)]
+    assert [Envelopes(SECRET).opened("s1", one)[1] for one in envelopes] == [1715805420, 0]

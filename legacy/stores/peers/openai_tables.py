@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from session_adapter.formats.openai_agents import (
     linked,
 )
 from session_adapter.timestamps import zone_named
-from unified_storage.errors import StorageConfigurationError, StorageValidationError
+from unified_storage.errors import StorageConfigurationError, StorageIntegrityError, StorageValidationError
 
 SESSIONS, MESSAGES = "agent_sessions", "agent_messages"
 STRUCTURE = "message_structure"
@@ -222,9 +223,7 @@ class _Tables:
     def unit(self, key: Key) -> Unit:
         id = str(key)
         if self._rows.engine == "mysql" and (len(id) > _LONGEST_ID or id.endswith(" ")):
-            message = (
-                f"MySQL has no place for a session id of over {_LONGEST_ID} characters, or with a blank at its end"
-            )
+            message = f"MySQL has no place for ids of over {_LONGEST_ID} characters, or with a blank at the end"
             raise StorageValidationError(message, details={"path": "session_id"})
         return Unit(key, id)
 
@@ -242,9 +241,15 @@ class _Tables:
 
     def _meant(self, wanted: Sequence[str]) -> Callable[[str], str]:
         """Which of *wanted* an id of a row is: MySQL's usual collations, and so the library, take ``A`` for ``a``."""
-        alike = {id.casefold().rstrip(" "): id for id in wanted}
         exact = frozenset(wanted)
-        return lambda id: id if id in exact else alike[id.casefold().rstrip(" ")]
+        alike = {_folded(id): id for id in wanted}
+
+        def meant(id: str) -> str:
+            if id not in exact and _folded(id) not in alike:
+                raise StorageIntegrityError(f"the tables take {id!r} for another id", details={"session_id": id})
+            return id if id in exact else alike[_folded(id)]
+
+        return meant
 
     async def _of(self, table: str, wanted: Sequence[str], order: str) -> list[Row]:
         among = f"session_id IN ({self._rows.listed(len(wanted))})"
@@ -372,6 +377,12 @@ def _unit(session_id: Any) -> Unit | Item:
     if not isinstance(session_id, str) or not _is_text(session_id):
         return Item(None, ascii(session_id)[:80], QUARANTINED, ("invalid_session_id",))
     return Unit(session_id, session_id)
+
+
+def _folded(id: str) -> str:
+    """*id* as collations compare it that care for neither case nor accents nor blanks at the end."""
+    letters = (sign for sign in unicodedata.normalize("NFKD", id) if not unicodedata.combining(sign))
+    return "".join(letters).casefold().rstrip(" ")
 
 
 def _is_text(value: str) -> bool:

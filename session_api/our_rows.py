@@ -16,7 +16,6 @@ from session_api.tables import COMPONENTS, UNCHANGED, Changes, NewSession, Sessi
 from session_api.told import name_from
 from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Record
-from unified_storage.values import encode
 
 SHOWN_NAME = "shown_name"
 """Our own field of a session without a name: what its history calls it."""
@@ -159,8 +158,3 @@ def _written(format: Format, document: dict[str, Any], fields: dict[str, Any]) -
     # The id and participants that stood inside what was replaced, which nobody meant to take out.
     lost = {name: had[name] for name in ("id", *NAMES) if name in had and name not in has and name not in fields}
     return format.write(SessionBundle(lost, format.history(changed) or [], changed, has)) if lost else changed
-
-
-def check_storable(value: Any, path: str) -> None:
-    """Raise ``StorageValidationError`` where *value* cannot be kept."""
-    encode(value, path=path)

@@ -15,7 +15,6 @@ from session_api.callers import Caller
 from session_api.databases import Databases
 from session_api.encoding import StrictRequest, answer
 from session_api.models import (
-    AgentRun,
     CreateSession,
     CreateSessionWithHistory,
     DeleteSessions,
@@ -301,7 +300,6 @@ async def get_run_previews(shown: Annotated[list[Shown], Depends(_shown_runs)]) 
     "/sessions/{session_id}/runs/{run_id}",
     response_model=ShownRun,
     operation_id="get_session_run",
-    responses={200: {"model": AgentRun}},
 )
 async def get_run(
     request: Request,

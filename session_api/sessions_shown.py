@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from session_api.tables import COMPONENTS, SessionRow, SessionType, StoredSession
+from session_api.tables import SessionRow, SessionType, StoredSession
 
 Shown = dict[str, Any]
 
@@ -110,12 +110,6 @@ def without_null(fields: Mapping[str, Any]) -> Shown:
 def name_of(row: SessionRow) -> str:
     """Its name, else what its history calls it."""
     return row.name if row.name is not None else row.shown_name or ""
-
-
-def component_of(row: SessionRow) -> str | None:
-    """The id of the agent, team or workflow that the session is with."""
-    found: str | None = getattr(row, COMPONENTS[row.session_type])
-    return found
 
 
 def labelled(metadata: Mapping[str, Any] | None, agent_data: object) -> Shown | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -69,12 +70,21 @@ def _run(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"({machine['processor']}, {machine['memory_gib']} GiB), {machine['system']}, Python {machine['python']}."
     if sizes["kind"] == "quick" or sizes["scale"] != 1:
         yield "\nIts counts are small, so that goals at full counts are not told, and its figures are rough."
+    yield from _missing_parts(results)
     yield from _other_work(results)
     yield "\n| engine | what durability depends on |\n|---|---|"
     for engine in results["engines"].values():
         settings = ", ".join(f"`{name}={value}`" for name, value in engine["settings"].items())
         yield f"| {engine['version']} | {settings} |"
     yield "\nPackages: " + ", ".join(f"{name} {version}" for name, version in results["packages"].items()) + ".\n"
+
+
+def _missing_parts(results: Mapping[str, Any]) -> Iterator[str]:
+    """Which engines a run that was broken off has not come to, or not through."""
+    parts = Counter(name.partition("/")[0] for name in results.get("finished", {}))
+    if any(not parts[engine] for engine in results["engines"]):
+        told = ", ".join(f"{ENGINE_NAMES.get(engine, engine)} {parts[engine]}" for engine in results["engines"])
+        yield f"\n**It was broken off.** Parts that were finished: {told}."
 
 
 def _other_work(results: Mapping[str, Any]) -> Iterator[str]:

@@ -114,21 +114,14 @@ class _Reader:
             raise NotMessagePack(f"no text before byte {self.at}") from error
 
     def _list(self, count: int, depth: int) -> list[Any]:
-        self._check(count)
         return [self.value(depth + 1) for _ in range(count)]
 
     def _mapping(self, count: int, depth: int) -> dict[str, Any]:
-        self._check(2 * count)
         return {_key(self.value(depth + 1)): self.value(depth + 1) for _ in range(count)}
 
     def _extended(self, length: int, depth: int) -> Any:
         code = int.from_bytes(self._taken(1), signed=True)
         return self._extension(code, self._taken(length), depth + 1)
-
-    def _check(self, count: int) -> None:
-        """Each element takes a byte at least."""
-        if count > len(self._content) - self.at:
-            raise NotMessagePack(f"{count} elements are announced at byte {self.at}, and too little follows")
 
     def _taken(self, count: int) -> bytes:
         end = self.at + count

@@ -194,9 +194,9 @@ async def test_events_go_by_their_own_times_to_the_nanosecond(
     write(
         empty_redis,
         KEY,
-        (event("e3", "assistant", "third", "2024-05-16T12:02:11.127279003Z"), score),
-        (event("e1", "user", "first", "2024-05-16T12:02:11.127279001Z"), score),
-        (event("e2", "assistant", "second", "2024-05-16T12:02:11.127279002Z"), score),
+        (event("a", "assistant", "third", "2024-05-16T12:02:11.127279003Z"), score),
+        (event("c", "user", "first", "2024-05-16T12:02:11.127279001Z"), score),
+        (event("b", "assistant", "second", "2024-05-16T12:02:11.127279002Z"), score),
         (event("e0", "user", "before", "2024-05-16T12:02:10Z"), 1715860930.0),
     )
     await copied(f"trpc-agent+{redis_server}", ours)

@@ -94,8 +94,8 @@ class OpenRun:
         return await self._service.append_of_run(self.key, event, check=self._check, on_duplicate=on_duplicate)
 
     def _check(self, head: Record) -> None:
-        # One that counted as lost has no note any more, but may go on; one that saves the session may give it a time.
-        if self.run_id not in _runs_noted(head) and head["created_at"] != self._began_in:
+        # Not by the note: a run that counted as lost has none any more, but may go on.
+        if head["created_at"] != self._began_in:
             raise no_session(self.key)
 
     async def _begin(self) -> None:

@@ -16,11 +16,12 @@ out of ``memory``, and ``kind``, ``table`` and ``summary`` stand beside the row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from session_adapter.formats.agno_messages import event_of, message_of
-from session_adapter.formats.agno_runs import KINDS, RUNS_OF_2, RUNS_OF_3, kind_of, type_of
+from session_adapter.formats.agno_runs import AGENT, KINDS, RUNS_OF_2, RUNS_OF_3, kind_of, type_of
 from session_adapter.formats.format import Event, SessionBundle
 from session_adapter.formats.json_values import not_json
 from session_adapter.formats.peer import Fields, PeerFormat
@@ -61,6 +62,10 @@ def blank(fields: Fields) -> dict[str, Any]:
     times = {name: seconds_of(fields[name]) for name in ("created_at", "updated_at")}
     row = {"session_id": fields["id"], "session_type": kind_of(fields)} | names
     return {"session": {**row, **dict.fromkeys(JSON_COLUMNS), **times}, "runs": []}
+
+
+def _blank_with_rows(fields: Fields) -> dict[str, Any]:
+    return {**blank(fields), "rows": []}
 
 
 def seconds_of(moment: datetime) -> int:
@@ -118,49 +123,54 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-class _WithRunRows(PeerFormat):
-    """3.x, in which each run has a row of its own."""
-
-    def write(self, bundle: SessionBundle) -> dict[str, Any]:
-        document = with_kind(super().write(bundle))
-        runs = document.get("runs")
-        return document if not isinstance(runs, list) else {**document, "rows": _rows(document, runs)}
-
-
 class _WithRuns(PeerFormat):
     """2.x, in which the row of a session holds its runs."""
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
-        return with_kind(super().write(bundle))
+        return super().write(with_known_kind(bundle))
 
 
-def with_kind(document: dict[str, Any]) -> dict[str, Any]:
-    """*document* with a type of session in its row, where that has none."""
-    row = document["session"]
-    return document if row.get("session_type") else {**document, "session": {**row, "session_type": kind_of(row)}}
+class _WithRunRows(PeerFormat):
+    """3.x, in which each run has a row of its own."""
+
+    def write(self, bundle: SessionBundle) -> dict[str, Any]:
+        document = super().write(with_known_kind(bundle))
+        runs, rows = document.get("runs"), document.get("rows")
+        if not isinstance(runs, list) or not isinstance(rows, list) or not all(map(is_mapping, rows)):
+            return document
+        return {**document, "rows": _rows(runs, rows)}
 
 
-def _rows(document: Mapping[str, Any], runs: list[Any]) -> list[dict[str, Any]]:
-    known = {row["run_id"]: row for row in document.get("rows", [])}
-    ids = [_needed_id(run) for run in runs]
-    if len(set(ids)) < len(ids):
-        raise StorageValidationError("a run's id stands in it twice", details={"path": "runs"})
-    rows = [known.get(id, {"run_id": id}) for id in ids]
-    if [row["run_id"] for row in document.get("rows", [])] == ids or all(_is_placed(row) for row in rows):
+def with_known_kind(bundle: SessionBundle) -> SessionBundle:
+    """*bundle* with the kind that its document has, where :func:`written` knows no other."""
+    if bundle.session.get("kind", AGENT) is not None:
+        return bundle
+    return replace(bundle, session={name: value for name, value in bundle.session.items() if name != "kind"})
+
+
+def _rows(runs: list[Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of *runs*, of which *rows* are known."""
+    ids = [own_id(run) for run in runs]
+    if [row.get("run_id") for row in rows] == ids:
         return rows
+    known = {row.get("run_id"): row for row in rows}
+    wanted = [known.get(id, {"run_id": id}) for id in ids]
+    if all(_is_placed(row) for row in wanted):
+        return wanted
     # Where an engine sorts a row without a place is its own: with new rows beside them, each gets one.
-    return [{name: value for name, value in row.items() if name != "run_index"} for row in rows]
+    return [{name: value for name, value in row.items() if name != "run_index"} for row in wanted]
 
 
 def _is_placed(row: Mapping[str, Any]) -> bool:
     return row.get("run_index", 0) is not None
 
 
-def _needed_id(run: Any) -> str:
-    id = own_id(run)
-    if id is None:
-        raise StorageValidationError("a run without an id has no row", details={"path": "runs"})
-    return id
+def _refused(document: Fields) -> str | None:
+    """Why a document has no place in 3.x, where a run's id names its row."""
+    ids = [own_id(run) for run in document["runs"]]
+    if None in ids:
+        return "run_without_id"
+    return "run_id_twice" if len(set(ids)) < len(ids) else not_json(document)
 
 
 # 1.x
@@ -205,14 +215,14 @@ AGNO3: PeerFormat = _WithRunRows(
     family="agno",
     engines=_ENGINES,
     loses=_LOSES,
-    blank=blank,
+    blank=_blank_with_rows,
     entry_key=own_id,
     written_time=seconds_of,
     written=written,
     further=_FURTHER,
     row_lists=("rows",),
     compared=spelled_apart,
-    refusal=not_json,
+    refusal=_refused,
 )
 AGNO2: PeerFormat = _WithRuns(
     "agno2",

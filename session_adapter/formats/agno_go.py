@@ -16,7 +16,7 @@ from typing import Any
 
 from session_adapter.formats.agno import PLACES as AGNO_PLACES
 from session_adapter.formats.agno import blank as agno_blank
-from session_adapter.formats.agno import in_session, seconds_of, spelled_apart, with_kind
+from session_adapter.formats.agno import in_session, seconds_of, spelled_apart, with_known_kind
 from session_adapter.formats.agno import written as agno_written
 from session_adapter.formats.agno_messages import event_of, metrics_of, plain_content
 from session_adapter.formats.agno_runs import named_after
@@ -197,7 +197,7 @@ class _OfLibrary(PeerFormat):
 
 class _OfService(PeerFormat):
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
-        return with_kind(super().write(bundle))
+        return super().write(with_known_kind(bundle))
 
 
 _RUNS = RunForm(built=_built, longer=_longer, begun=_begun)

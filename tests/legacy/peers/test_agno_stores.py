@@ -378,7 +378,7 @@ async def test_a_run_that_is_there_twice_is_read_twice(path: Path, tmp_path: Pat
     back = await written_back(tmp_path, "agno2")
     assert selected(back, "SELECT runs FROM agno_sessions") == selected(path, "SELECT runs FROM agno_sessions")
     report = await copy_store(f"sqlite:///{tmp_path}/ours.db", f"agno3+sqlite:///{tmp_path}/three.db")
-    assert [(item.outcome, item.detail) for item in report.items] == [("quarantined", "runs")]
+    assert [(item.outcome, item.reasons) for item in report.items] == [("quarantined", ("run_without_id",))]
 
 
 # what cannot be written

@@ -186,6 +186,14 @@ def _summary(value: Any) -> Any:
     return {"content": "" if text is None else str(text)} | counts | told
 
 
+def _compared(document: dict[str, Any]) -> dict[str, Any]:
+    """*document* without how it is spelled, its times to the microsecond: PostgreSQL keeps no more of them."""
+    row = document["session"]
+    moments = {name: read_time(iso_time(row.get(name)), None).moment for name in TIMES}
+    times = {name: sql_time(moment) for name, moment in moments.items() if moment is not None}
+    return {**spelled_apart(document), "session": {**row, **times}}
+
+
 class _OfLibrary(PeerFormat):
     """Sessions of the library, whose times drivers spell in several ways."""
 
@@ -221,7 +229,7 @@ AGNO_GO: PeerFormat = _OfLibrary(
     written_time=sql_time,
     written=_written,
     further=("agent_data",),
-    compared=spelled_apart,
+    compared=_compared,
     refusal=not_json,
 )
 AGNO_GO_SERVICE: PeerFormat = _OfService(

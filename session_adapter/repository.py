@@ -257,7 +257,7 @@ async def _write_over(tx: IUnifiedStorage, held: Held, stored: Record, zone: Zon
     document, runs = held.document_over(stored, zone), held.runs_over(stored)
     seen = held.shown.runs if held.shown is not None else {}
     if not held.is_up_to_date(stored) and any(run["run_id"] in seen for run in runs):
-        runs = with_others_messages(runs, gathered(await tx.read(history_of(stored["id"]))), seen)
+        runs = with_others_messages(runs, await tx.read(history_of(stored["id"])), seen)
     if not runs or not equal(document, before):
         await replace_document(tx, held.key, stored, document)
     await _add_runs(tx, held, runs)

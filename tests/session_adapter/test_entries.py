@@ -159,7 +159,8 @@ def test_nothing_given_is_changed() -> None:
     event = {"role": "user", "content": ["a"], "tool_calls": [], "seq": 1}
     before = deepcopy(event)
     for format in FORMATS:
-        format.from_event(event)
+        if getattr(format, "writes", True):
+            format.from_event(event)
         format.to_event(event)
     assert event == before
 

@@ -78,7 +78,8 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
 async def test_adk_goes_on_with_what_was_written_on_a_server(server: Server, tmp_path: Path) -> None:
     fixture = FixtureStore("adk_v1")
     ours, back = f"sqlite:///{tmp_path}/ours.db", f"adk+{server.url}"
-    await copy_store(f"adk+sqlite:///{fixture.copied_to(tmp_path)}", ours)
+    source = fixture.copied_to(tmp_path)
+    await copy_store(f"adk+sqlite:///{source}", ours)
     one = next(iter(fixture.conversations.values()))
     key = SessionKey(one["app_name"], one["user_id"], one["session_id"])
     async with open_storage(ours) as storage:
@@ -90,9 +91,11 @@ async def test_adk_goes_on_with_what_was_written_on_a_server(server: Server, tmp
     assert (report.ledger.verified, report.others.verified, report.exit_code) == (20, 22, 0)
     apps = {one["app_name"] for one in fixture.conversations.values()}
     found = read_by_adk("adk-v1", server.named_for_adk, apps, appends=True)
+    original = read_by_adk("adk-v1", source, apps)
     for id, conversation in fixture.conversations.items():
         theirs = found[id]["events"][: conversation["events"]]
-        assert hash_of(theirs) == conversation["sha256"]
+        assert theirs == original[id]["events"], "JSONB has an order of keys of its own"
+        assert server.engine == "postgresql" or hash_of(theirs) == conversation["sha256"]
         assert [theirs[0]["timestamp"], theirs[-1]["timestamp"]] == [
             conversation["first_timestamp"],
             conversation["last_timestamp"],

@@ -36,7 +36,7 @@ async def state_of(service: ScopedSessionService) -> Any:
 
 @pytest.mark.parametrize("prefix", ["", "user:", "app:"])
 @pytest.mark.parametrize(
-    ("policy", "values", "result"), NAMED, ids=[getattr(case[0], "__name__", str(case[0])) for case in NAMED]
+@pytest.mark.parametrize(("policy", "values", "result"), NAMED, ids=[name_of(case[0]) for case in NAMED])
 )
 async def test_each_policy_by_its_name_and_a_function(storage, prefix, policy, values, result) -> None:
     """Through creation, events, and updates, all of which meet what is stored."""

@@ -79,7 +79,7 @@ class AdkFormat(PeerFormat):
 
     def write(self, bundle: SessionBundle) -> dict[str, Any]:
         document = super().write(bundle)
-        has_new = any(map(_is_new, document["events"]))
+        has_new = any(map(_is_new, self.history(document) or ()))
         return document | {"events": self._settled(document)} if has_new else document
 
     def _settled(self, document: Mapping[str, Any]) -> list[Any]:

@@ -34,10 +34,12 @@ async def state_of(service: ScopedSessionService) -> Any:
     return session.state
 
 
+def name_of(policy: object) -> str:
+    return str(getattr(policy, "__name__", policy))
+
+
 @pytest.mark.parametrize("prefix", ["", "user:", "app:"])
-@pytest.mark.parametrize(
 @pytest.mark.parametrize(("policy", "values", "result"), NAMED, ids=[name_of(case[0]) for case in NAMED])
-)
 async def test_each_policy_by_its_name_and_a_function(storage, prefix, policy, values, result) -> None:
     """Through creation, events, and updates, all of which meet what is stored."""
     key = f"{prefix}key"

@@ -122,7 +122,7 @@ class Session(Model):
 
         App and user are those that it was read of, whatever its fields say now.
         """
-        user = self._shown and self._shown.user
+        user = None if self._shown is None else self._shown.user
         return self.session_id if user is None else SessionKey(user.app_name, user.user_id, self.session_id)
 
     # runs

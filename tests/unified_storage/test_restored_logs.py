@@ -11,7 +11,7 @@ from unified_storage.logs import checked_logs
 
 NOON = datetime(2024, 5, 15, 12, tzinfo=UTC)
 MISSING = object()
-ODD = {
+ODD: dict[str, list[Any]] = {
     "key": [MISSING, "b", "é" * 127, "é" * 128, "x" * 255, "x" * 256, "", "\0", "\ud800", 5, b"a"],
     "created_at": [
         *(MISSING, None, 0, NOON + timedelta(microseconds=1), NOON.astimezone(timezone(timedelta(hours=2)))),
@@ -25,7 +25,7 @@ ODD = {
 
 def logs_with(name: str, value: object) -> list[dict[str, Any]]:
     """Two logs of three entries, one of which is as it says."""
-    given = []
+    given: list[dict[str, Any]] = []
     for log_id in ("events/a", "events/b"):
         entries = [{"seq": seq, "key": f"k{seq}", "created_at": NOON, "body": {"n": seq}} for seq in (1, 2, 3)]
         given.append({"log_id": log_id, "last_seq": 3, "entries": entries})

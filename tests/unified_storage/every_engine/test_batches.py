@@ -105,12 +105,12 @@ async def test_a_cleanup_of_hundreds_takes_no_more_statements_than_one_of_two(pl
 @pytest.mark.parametrize("engine", engines(*EMBEDDED, *SQL[1:]))
 async def test_what_goes_with_another_of_its_batch_counts_once(place: Place) -> None:
     """Deleted are ``z`` with ``d``, ``c``, and ``a`` with ``b``, which is gone by then, and so groups nothing."""
-    under_a = [{"type": "thread", "data": {}, "session_id": "a", "id": id} for id in ("b", "c")]
+    under_a: list[dict[str, Any]] = [{"type": "thread", "data": {}, "session_id": "a", "id": id} for id in ("b", "c")]
     under_b = {"type": "note", "data": {}, "thread_id": "b", "id": "e"}
     of_z = {"type": "note", "data": {}, "session_id": "z", "id": "d"}
     bookkeeping = {"type": "_kept", "data": {}, "session_id": "a", "id": "a"}
     async with place.open() as storage:
-        owners = [{"type": "session", "data": {}, "id": id} for id in ("a", "z")]
+        owners: list[dict[str, Any]] = [{"type": "session", "data": {}, "id": id} for id in ("a", "z")]
         await storage.batch_save([*owners, *under_a, under_b, of_z, bookkeeping])
         await storage.append("events/a", [{"body": 1}])
         await storage.append("events@thread/c", [{"body": 1}])

@@ -28,7 +28,7 @@ WRONG = [
     (["cpoy", "a", "b"], "No such command 'cpoy'"),
     (["inspect", "/nowhere/at/all"], "does not exist"),
     (["inspect", "http://host/x"], "unknown place"),
-    (["copy", "adk+sqlite:///x.db", "memory://"], "not supported in this version"),
+    (["copy", "adk+redis://localhost", "memory://"], "do not live on 'redis'"),
     (["copy", "redis+cluster://host:0", "memory://"], "no host:port"),
 ]
 

@@ -7,6 +7,7 @@ import pytest
 
 from legacy.migration import examine, inspect_place
 from legacy.stores import known_formats, place_of
+from legacy.stores.peers.registry import peer_formats
 from tests.legacy.folders import document, listing, write
 from tests.legacy.test_copy import copied
 from unified_storage import StorageConfigurationError, StorageUnsupportedError, open_storage, opening
@@ -99,7 +100,7 @@ def test_a_foreign_sqlite_file_is_refused_and_untouched(tmp_path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE agno_sessions (x)")
     before = listing(tmp_path)
-    with pytest.raises(StorageUnsupportedError, match="not supported in this version"):
+    with pytest.raises(StorageUnsupportedError, match="another program"):
         place_of(file)
     assert listing(tmp_path) == before
     connection.close()
@@ -109,7 +110,7 @@ def test_a_foreign_sqlite_file_is_refused_and_untouched(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("nowhere.db", "does not exist"),
-        ("agno+sqlite:///x.db", "not supported in this version"),
+        ("agno+redis://localhost", "do not live on 'redis'"),
         ("legacy+redis://localhost", "not supported in this version"),
         ("legacy://x", "not supported in this version"),
         ("nosql://x", "known are"),
@@ -148,7 +149,8 @@ def test_every_format_says_what_it_can() -> None:
 
 def test_every_engine_is_listed_once_with_a_url_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_registered", {"fake": lambda *_, **__: None})
-    urls = {format.name: format.url for format in known_formats() if format.name not in ("legacy", "jsonl")}
+    others = {"legacy", "jsonl", *(format.name for format in peer_formats())}
+    urls = {format.name: format.url for format in known_formats() if format.name not in others}
     assert [*urls] == ["memory", "sqlite", "postgresql", "mysql", "redis", "redis+cluster", "fake"]
     for name, url in urls.items():
         assert place_of(url).kind == "storage"

@@ -107,10 +107,10 @@ async def open_to_write(opening: Opening) -> PeerStore:
     """The store that *opening* names, made where there is none.
 
     Raises:
-        StorageUnsupportedError: nothing of that name is written on that engine.
+        StorageUnsupportedError: nothing of that name is written on that engine, or what is there is only read.
     """
     written_format(opening)
-    return await _family_of(opening).open_store(replace(opening, to_write=True))
+    return await _writable(await _family_of(opening).open_store(replace(opening, to_write=True)))
 
 
 async def open_as_it_is(opening: Opening, *, is_there: bool) -> PeerStore:
@@ -118,8 +118,16 @@ async def open_as_it_is(opening: Opening, *, is_there: bool) -> PeerStore:
     format = written_format(opening)
     if is_there:
         with contextlib.suppress(StorageConfigurationError):  # a database without such tables
-            return await open_to_read(opening)
+            return await _writable(await open_to_read(opening))
     return EmptyStore(format)
+
+
+async def _writable(store: PeerStore) -> PeerStore:
+    """*store*, unless looking told that it has a form which is only read."""
+    if store.format.writes:
+        return store
+    await store.close()
+    raise StorageUnsupportedError(f"a store in {store.format.name} is only read; name a new one to copy to")
 
 
 def told_by_looking(connection: sqlite3.Connection) -> PeerFormat | None:

@@ -30,7 +30,7 @@ BENCH := .venv-bench/.installed
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test contract-test static stress format format-check lint types floors lock bench bench-quick bench-test services clean
+.PHONY: help demo test check after-test contract-test static stress format format-check lint types floors lock bench bench-quick bench-test bridges-test services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,10 +76,11 @@ COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 lock: | $(UV) ## resolve the dependencies again (UPGRADE=--upgrade for newer versions)
-	$(COMPILE) --all-extras --group dev --output-file requirements/lock.txt
+	$(COMPILE) --extra postgres --extra mysql --extra redis --extra api --extra telemetry --extra crypto --group dev \
+		--output-file requirements/lock.txt
 	$(COMPILE) --group build --constraints requirements/lock.txt --output-file requirements/base.txt
-	$(COMPILE) --extra postgres --extra mysql --extra redis --group bench --constraints requirements/base.txt \
-		--output-file requirements/bench.txt
+	$(COMPILE) --extra postgres --extra mysql --extra redis --extra api --extra adk --extra openai-agents --extra key-value \
+		--group bench --constraints requirements/base.txt --output-file requirements/bench.txt
 	@! grep -nE '://|^-|file:' requirements/*.txt || { echo "an address got into the lock" >&2; exit 1; }
 
 bench: $(BENCH) ## measure beside the drivers and the peers (about an hour; goes on where it stopped, FRESH=1 begins again)
@@ -90,6 +91,9 @@ bench-quick: $(BENCH) ## the same with small counts (minutes)
 
 bench-test: $(BENCH) ## the tests of the benchmarks where the peers are installed
 	$(BENCH_PY) -m pytest tests/benchmarks $(ARGS)
+
+bridges-test: $(BENCH) ## the tests of the bridges, against the real frameworks
+	UNIFIED_STORAGE_SCALE=$(SCALE_CHECK) $(BENCH_PY) -m pytest $(SPREAD) tests/session_bridges $(ARGS)
 
 services: $(DEV) ## start private servers that stay until `scripts/services stop`; more: scripts/services --help
 	@scripts/services start

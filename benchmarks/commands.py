@@ -73,6 +73,28 @@ def report(file: Annotated[Path, typer.Argument(help="The file of a run.")] = FO
 
 
 @app.command()
+def http(
+    engines: Annotated[str, typer.Option(help="Names with commas between.")] = "sqlite,postgresql",
+    quick: Annotated[bool, typer.Option("--quick", help="Small counts, a minute.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="The file of the run.  [default: .bench/http.json or .bench/http-quick.json]")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again where a run was interrupted.")] = False,
+) -> None:
+    """Measure the HTTP service beside AgentOS."""
+    from benchmarks import http_run
+
+    scope = http_run.QUICK if quick else http_run.FULL
+    kept = Results.begun(results or FOLDER / f"http{'-quick' if quick else ''}.json", scope.sizes, fresh=fresh)
+    try:
+        asyncio.run(http_run.measure(_known(engines, http_run.ENGINES), scope, kept, console.print))
+    finally:
+        leave_engines()
+    for table in tables(kept.cells):
+        console.print(table)
+
+
+@app.command()
 def show(file: Annotated[Path, typer.Argument(help="The file of a run.")] = FOLDER / "full.json") -> None:
     """Show the tables of a run once more."""
     _show(Results(file, json.loads(file.read_text(encoding="utf-8"))))

@@ -41,6 +41,7 @@ from unified_storage.logs import (
     ReadRange,
     RestoredLog,
     checked_prefix,
+    checked_range,
     duplicate_key,
     log_names,
     no_owner,
@@ -55,7 +56,6 @@ from unified_storage.transactions import OuterTransaction
 T = TypeVar("T")
 _PURGED_AT_ONCE = 500
 _RESTORED_TOGETHER = 32
-_WHOLE_LOG = ReadRange(0, None, None, None, None)
 
 
 def open_redis(url: StorageURL, *, indexed: Indexed, clock: Clock, **options: Any) -> RedisStorage:
@@ -264,9 +264,9 @@ class RedisStorage(RedisVerbs):
     async def _entries(self, name: LogName, wanted: ReadRange) -> Entries:
         return (await self._entries_of([name], wanted))[0]
 
-    async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
-        names = log_names(log_ids)
-        return dict(zip(names, await self._entries_of([*names.values()], _WHOLE_LOG), strict=True))
+    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
+        names, wanted = log_names(log_ids), checked_range(0, None, None, last, None)
+        return dict(zip(names, await self._entries_of([*names.values()], wanted), strict=True))
 
     async def _entries_of(self, names: Sequence[LogName], wanted: ReadRange) -> list[Entries]:
         store = await self._ready()

@@ -18,12 +18,11 @@ from unified_storage.cursors import Cursor
 from unified_storage.errors import StorageTransactionError
 from unified_storage.filters import Condition, parse_filters
 from unified_storage.interface import Entries, Filters, Ids, Indexed, IUnifiedStorage, TransactionCall
-from unified_storage.logs import ReadRange, checked_prefix, log_names
+from unified_storage.logs import checked_prefix, checked_range, log_names
 from unified_storage.ordering import Order
 
 T = TypeVar("T")
 _LOG_IDS_A_BATCH = 1000
-_WHOLE_LOG = ReadRange(0, None, None, None, None)
 _COUNTED_AT_ONCE = 1000
 
 
@@ -89,9 +88,9 @@ class RedisUnit(RedisVerbs):
             total += len(batch)
         return total
 
-    async def read_many(self, log_ids: Iterable[str]) -> dict[str, Entries]:
-        names = log_names(log_ids)
-        return dict(zip(names, await logs.read_each(self._buffer, [*names.values()], _WHOLE_LOG), strict=True))
+    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
+        names, wanted = log_names(log_ids), checked_range(0, None, None, last, None)
+        return dict(zip(names, await logs.read_each(self._buffer, [*names.values()], wanted), strict=True))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:
         checked_prefix(prefix)

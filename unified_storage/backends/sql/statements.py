@@ -286,9 +286,19 @@ class Statements:
         found = found.order_by(e.seq.desc() if newest_first else e.seq)
         return found.limit(bind("most")) if is_limited else found
 
-    def entries_of(self, log_ids: Sequence[str], now: int) -> Call:
-        """All entries of living logs, with the log's id before them."""
-        return self._listed("entries_of", self._entries_of, log_ids, now=now)
+    def entries_of(self, log_ids: Sequence[str], now: int, last: int | None) -> Call:
+        """The entries of living logs, all or the newest *last* of each, with the log's id before them."""
+        if last is None:
+            return self._listed("entries_of", self._entries_of, log_ids, now=now)
+        return self._listed("newest_of", self._newest_of, log_ids, now=now, others=last - 1)
+
+    def _newest_of(self, named: Any) -> sa.Select[Any]:
+        log, entries = self._tables.logs.c.n, self._tables.entries
+        one = entries.alias("one")
+        newest = sa.select(one.c.seq).where(one.c.log == log).order_by(one.c.seq.desc())
+        # of a log that has fewer, all
+        oldest = sa.func.coalesce(newest.limit(1).offset(sa.bindparam("others")).scalar_subquery(), 0)
+        return self._entries_of(named).where(entries.c.seq >= oldest)
 
     def _entries_of(self, named: Any) -> sa.Select[Any]:
         logs, records, entries = self._tables.logs, self._tables.records, self._tables.entries

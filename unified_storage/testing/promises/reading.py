@@ -93,6 +93,21 @@ class ReadPromises(Harness):
         }
         assert read[LOG] == await storage.read(LOG)
 
+    async def test_the_newest_entries_of_several_logs_are_read_together(self, storage: IUnifiedStorage) -> None:
+        await save_all(storage, [session("s"), session("s2"), session("s3")])
+        await storage.append(LOG, [body(n) for n in (1, 2, 3)])
+        await storage.pop(LOG)
+        await storage.append("events/s2", [body(4)])
+        await storage.append("events/s3", [body(5)])
+        await storage.pop("events/s3")
+        wanted = [LOG, "events/s2", "events/s3", "events/none"]
+        for last in (0, 1, 2, 5):
+            read = await storage.read_many(wanted, last=last)
+            assert read == {log_id: await storage.read(log_id, last=last) for log_id in wanted}
+        async with storage.transaction() as tx:
+            await tx.append(LOG, [body(6)])
+            assert [entry["body"] for entry in (await tx.read_many([LOG], last=2))[LOG]] == [2, 6]
+
 
 class WithdrawPromises(Harness):
     """``pop`` and ``rewrite``."""

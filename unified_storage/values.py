@@ -211,6 +211,8 @@ def _check_spelled_out(value: object, path: str) -> None:
     nodes = 1
     for _ in range(MAX_DEPTH + 1):
         holders = [item for item in level if type(item) in _CONTAINERS]
+        if not holders:
+            return
         nodes += sum(map(len, holders))
         if nodes > _MAX_NODES:
             if _ends(holders):

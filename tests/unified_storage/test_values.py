@@ -623,5 +623,21 @@ def test_fuzzed_bytes_never_crash_the_reader_or_execute_anything() -> None:
     assert min(outcomes.values()) > 0
 
 
+def test_what_is_no_plain_json_costs_by_its_size_and_not_by_the_depth_there_could_be() -> None:
+    value, calls = {"blob": b"x", "tags": ("a",)}, 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    encode(value)
+    sys.setprofile(count)
+    try:
+        encode(value)
+    finally:
+        sys.setprofile(None)
+    assert 0 < calls < MAX_DEPTH / 2
+
+
 def test_the_public_names_are_these() -> None:
     assert set(values.__all__) == {"MAX_DEPTH", "MAX_ENCODED", "Value", "copied", "decode", "encode", "equal"}

@@ -23,7 +23,7 @@ from session_adapter.timestamps import Zone, render
 from session_adapter.trace import Trace
 from unified_storage.errors import StorageValidationError
 from unified_storage.texts import encode_each, is_plain, plain_texts
-from unified_storage.values import MAX_DEPTH, copied, decode, encode
+from unified_storage.values import MAX_DEPTH, copied, decode, encode, native_texts
 
 __all__ = [
     "Snapshot",
@@ -32,6 +32,7 @@ __all__ = [
     "exported",
     "format_of",
     "imported",
+    "ordered_texts",
     "record_of",
     "rendered",
     "visible_id",
@@ -283,6 +284,17 @@ def content_hash(document: Document, *, is_known_plain: bool = False) -> str:
     for piece in _pieces(document, "data"):
         hashed.update(piece.encode())
     return hashed.hexdigest()
+
+
+def ordered_texts(values: Sequence[Any]) -> list[bytes]:
+    """The exact text of each of *values*, in which the order of keys is always the same.
+
+    Raises:
+        StorageValidationError, StorageCapacityError: one of them cannot be kept.
+    """
+    if native_texts([*values]) is None:
+        return [encode(order_free(value)).encode() for value in values]
+    return [msgspec.json.encode(value, order="sorted") for value in values]
 
 
 def order_free(value: Any) -> Any:

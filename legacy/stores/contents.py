@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from legacy.stores.parcels import SESSION, Log, Record
-from session_adapter.documents import content_hash, exported, trace_of
+from session_adapter.documents import content_hash, exported, ordered_texts, trace_of
 from session_adapter.entries import history_of
 from session_adapter.formats.format import TIMES
 from session_adapter.identity import session_id_of, visible_id
@@ -17,6 +17,7 @@ from session_adapter.timestamps import render
 from unified_storage.errors import StorageIntegrityError
 
 _COMPARED = ("id", "type", "data", "metadata", "session_id", "thread_id", "created_at", "expires_at")
+_ENTRIES_AT_A_TIME = 500
 
 
 def history_in(record: Mapping[str, Any], logs: Iterable[Log]) -> list[dict[str, Any]]:
@@ -73,11 +74,14 @@ def joined(*parts: str) -> str:
 
 
 def _log_content(log: Log, is_timeless: bool) -> str:
-    names = ("seq", "key", "body") if is_timeless else ("seq", "key", "created_at", "body")
+    names = ("seq", "key") if is_timeless else ("seq", "key", "created_at")
     digest = hashlib.sha256(log["log_id"].encode())
-    for entry in log["entries"]:
-        facts = {name: _plain(entry.get(name)) for name in names}
-        digest.update(content_hash(facts).encode())
+    entries = log["entries"]
+    for begin in range(0, len(entries), _ENTRIES_AT_A_TIME):
+        some = entries[begin : begin + _ENTRIES_AT_A_TIME]
+        heads = ordered_texts([[_plain(entry.get(name)) for name in names] for entry in some])
+        bodies = ordered_texts([entry["body"] for entry in some])
+        digest.update(b"".join(b"%b%b\n" % pair for pair in zip(heads, bodies, strict=True)))
     return digest.hexdigest()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused, parse
@@ -56,8 +58,8 @@ def event_row(row: Row, odd: Oddities) -> dict[str, Any]:
 def v0_event_row(row: Row, odd: Oddities) -> dict[str, Any]:
     """A row of v0 as the element of a document: what is null is left out.
 
-    Its pickle is kept beside what it says, but not where that is a secret: ``temp:`` state, which was never to be
-    stored, is dropped.
+    Its pickle is kept beside what it says, in Base64, but not where that is a secret: ``temp:`` state, which was never
+    to be stored, is dropped.
 
     Raises:
         FileRefused: the pickle is no data.
@@ -79,26 +81,35 @@ def _actions(pickled: Any, id: str, odd: Oddities) -> dict[str, Any]:
         return {}
     content = bytes(pickled) if isinstance(pickled, bytes | bytearray | memoryview) else b""
     try:
-        actions = read_pickle(content)
+        actions = _read_again(content) if len(content) <= _SMALL else read_pickle(content)
     except Refused as refused:
         raise FileRefused("refused_pickle", f"event {id!r}: {refused}") from refused
     if not isinstance(actions, dict | None):
         raise FileRefused("refused_pickle", f"event {id!r}: a {type(actions).__name__}")
-    if _without_temp(actions):
+    public = _without_temp(actions)
+    if public is not actions:
         odd.note("temp_state_dropped")
-        return {"actions": actions}
-    return {"actions": actions, "actions_pickle": content}
+        return {"actions": public}
+    return {"actions": actions, "actions_pickle": b64encode(content).decode()}
 
 
-def _without_temp(actions: dict[str, Any] | None) -> bool:
-    """Take state that was never to be stored out of *actions*; whether there was any."""
+_SMALL = 4_096
+"""Bytes of the pickles of most events, which changed nothing, so that many are alike."""
+
+
+@lru_cache(maxsize=256)
+def _read_again(content: bytes) -> Any:
+    """The data in a small pickle; shared, so nobody may change it."""
+    return read_pickle(content)
+
+
+def _without_temp(actions: dict[str, Any] | None) -> dict[str, Any] | None:
+    """*actions* without state that was never to be stored; themselves where there is none."""
     delta = (actions or {}).get("state_delta")
-    if not isinstance(delta, dict):
-        return False
-    secret = [key for key in delta if isinstance(key, str) and key.startswith(TEMP)]
-    for key in secret:
-        del delta[key]
-    return bool(secret)
+    if actions is None or not isinstance(delta, dict):
+        return actions
+    public = {key: value for key, value in delta.items() if not (isinstance(key, str) and key.startswith(TEMP))}
+    return actions if len(public) == len(delta) else {**actions, "state_delta": public}
 
 
 # values

@@ -185,8 +185,13 @@ def _key_in(holder: object) -> SessionKey | None:
     return None
 
 
+def hashed_id(group: str | tuple[str, ...], name: str) -> str:
+    """The id of a record called *name*, whatever stands in it; all of one *group* share a partition of a cluster."""
+    return f"~{_digits(group, _SCOPE_DIGITS)}~{_digits(name, _SESSION_DIGITS)}"
+
+
 def _scoped_id(key: SessionKey) -> str:
-    return f"~{_digits((key.app_name, key.user_id), _SCOPE_DIGITS)}~{_digits(key.session_id, _SESSION_DIGITS)}"
+    return hashed_id((key.app_name, key.user_id), key.session_id)
 
 
 @lru_cache(maxsize=1024)  # one operation names the same session, user and app again and again

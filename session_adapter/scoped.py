@@ -14,12 +14,12 @@ from session_adapter.errors import storage_failures
 from session_adapter.event_deltas import taken_apart
 from session_adapter.events import Check
 from session_adapter.identity import SESSION, SessionKey, UserKey, no_session, record_id
-from session_adapter.levels import APP, USER, State, bare, of_level, split
+from session_adapter.levels import APP, USER, Deltas, State, bare, of_level, split
 from session_adapter.opened import storage_for
 from session_adapter.places_of_faults import named_in_event, named_in_state
 from session_adapter.policies import POLICIES, PolicyName, policies_of
 from session_adapter.scoped_reading import NO_EVENTS, ScopedReading, SessionPage, Window
-from session_adapter.scoped_writing import ScopedWriting
+from session_adapter.scoped_writing import Appended, Own, ScopedWriting
 from session_adapter.session import Session
 from session_adapter.states import APP_STATE, USER_STATE, States, place_of_app, place_of_user
 from session_adapter.timestamps import Zone, zone_named
@@ -213,6 +213,31 @@ class ScopedSessionService:
         window = Window(last, turn_safe=True, before=number + 1)
         with storage_failures("get a session"):
             return await self._reading.session(key, window)
+
+    # -- steps of bridges to other frameworks -------------------------------------------------------------------
+
+    async def begin(self, key: SessionKey, deltas: Deltas, own: Own) -> None:
+        """Begin a session, with *own* fields of ours in its metadata; raises as ``create_session`` does."""
+        with storage_failures("create a session"):
+            await self._writing.begin(key, deltas, own)
+
+    async def append_entry(
+        self,
+        key: SessionKey,
+        entry: Mapping[str, Any],
+        deltas: Deltas,
+        *,
+        expected_version: int | None = None,
+        own: Own,
+    ) -> Appended:
+        """Add an *entry* in its writer's own form, as ``append_event`` does with an event.
+
+        Args:
+            entry: as the storage's ``append`` takes it; its ``key`` is what it is known by.
+            own: fields of ours that the session's metadata is to have from then on.
+        """
+        with storage_failures("append to a session"):
+            return await self._writing.append_entry(key, entry, deltas, expected_version, own=own)
 
     # -- states of apps and users --------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from session_adapter.entries import history_of
 from session_adapter.event_deltas import changes_state
@@ -14,6 +14,7 @@ from session_adapter.event_models import shown_events
 from session_adapter.events import Events
 from session_adapter.identity import SESSION, SessionKey, UserKey, record_id, user_scope, visible_id
 from session_adapter.levels import State, shown_levels
+from session_adapter.models import Event
 from session_adapter.reading import ATTEMPTS, BATCH
 from session_adapter.session import Session
 from session_adapter.states import place_of_app, place_of_user, state_in
@@ -32,6 +33,7 @@ _ALL = 1 << 40
 """More sessions than a page is asked for where no limit is set."""
 
 Flat = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,23 @@ class SessionPage(Page):
     items: list[Session]  # type: ignore[assignment]  # pages of a storage hold records
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A session as it was read.
+
+    Attributes:
+        states: of its user and of the app.
+        history: a part of its log, oldest first.
+    """
+
+    record: Record
+    states: tuple[State, State]
+    history: list[T]
+
+
+History = Callable[[IUnifiedStorage], Awaitable[list[T]]]
+
+
 class ScopedReading:
     """Scoped sessions as they are read from a storage, or inside one transaction of it."""
 
@@ -78,20 +97,31 @@ class ScopedReading:
 
     async def session(self, key: SessionKey, window: Window) -> Session | None:
         """A copy of the session with its merged state and the events of *window*; None when there is none."""
+
+        async def events(storage: IUnifiedStorage) -> list[Event]:
+            return shown_events(await _window(Events(storage, self._zone), key, window))
+
+        found = await self.found(key, events, changes_state)
+        return None if found is None else self._shown(found.record, found.states, found.history)
+
+    async def found(self, key: SessionKey, history: History[T], changes: Callable[[T], bool]) -> Found[T] | None:
+        """The session, its states and what *history* reads of its log, which belong together; None without a session.
+
+        Args:
+            changes: whether an element of the history has changed a state: only such a one can contradict a state
+                that was read before it.
+        """
         for _ in range(_TRIES):
-            record, found = await self._read(key, window)
-            if record is None or await self._stands(record, found):
+            record, states = await self._records(key)
+            if record is None:
+                return None
+            found = Found(record, states, await history(self._storage))
+            if await self._stands(record, any(map(changes, found.history))):
                 return found
         # It never held still: now it has to.
         return await self._storage.atomically(
-            lambda tx: ScopedReading(tx, self._zone).session(key, window), attempts=ATTEMPTS
+            lambda tx: ScopedReading(tx, self._zone).found(key, history, changes), attempts=ATTEMPTS
         )
-
-    async def _read(self, key: SessionKey, window: Window) -> tuple[Record | None, Session | None]:
-        record, state = await self._records(key)
-        if record is None:
-            return None, None
-        return record, self._shown(record, state, await self._window(key, window))
 
     async def _records(self, key: SessionKey) -> tuple[Record | None, tuple[State, State]]:
         """The session's record, and the states of its user and of the app: in one query where they lie together."""
@@ -99,30 +129,18 @@ class ScopedReading:
         found = {(record["id"], record["type"]): record for record in await self._storage.list(named.filter)}
         return found.get(named.session), (state_in(found.get(named.user)), state_in(found.get(named.app)))
 
-    async def _window(self, key: SessionKey, window: Window) -> list[Flat]:
-        if window.last == 0:
-            return []
-        if not window.turn_safe:
-            return await self._events.read(key, last=window.last, since=window.since)
-        from session_adapter.windows import safe_window  # here: few ask for it
-
-        found: list[Flat] = await safe_window(
-            self._events, key, last=window.last, since=window.since, before=window.before
-        )
-        return found
-
-    async def _stands(self, record: Record, shown: Session | None) -> bool:
-        """Whether the events just read belong to the state read before them.
+    async def _stands(self, record: Record, has_changes: bool) -> bool:
+        """Whether the history just read, with changes of the state or without, belongs to the state read before it.
 
         Only an event that changes the state can contradict it; every append moves the record.
         """
-        if shown is None or is_transaction(self._storage) or not any(map(changes_state, shown.events)):
+        if not has_changes or is_transaction(self._storage):
             return True
         heads = await self._storage.list(_filter([record["id"]], [SESSION]), with_data=False)
         return [_moment(head) for head in heads] == [_moment(record)]
 
-    def _shown(self, record: Record, states: tuple[State, State], events: Iterable[Flat]) -> Session:
-        return shown_session(record, zone=self._zone, events=shown_events(events), levels=shown_levels(*states))
+    def _shown(self, record: Record, states: tuple[State, State], events: Sequence[Event]) -> Session:
+        return shown_session(record, zone=self._zone, events=events, levels=shown_levels(*states))
 
     # lists
 
@@ -149,10 +167,10 @@ class ScopedReading:
         found = {(record["id"], record["type"]): record for record in records}
         return state_in(found.get(of_user.key)), state_in(found.get(of_app.key))
 
-    async def _histories(self, records: Records) -> dict[str, list[Flat]]:
+    async def _histories(self, records: Records) -> dict[str, list[Event]]:
         logs = {record["id"]: history_of(record["id"]) for record in records}
         found = await self._storage.read_many([*logs.values()])
-        return {stored_id: self._events.shown(found[log]) for stored_id, log in logs.items()}
+        return {stored_id: shown_events(self._events.shown(found[log])) for stored_id, log in logs.items()}
 
     async def _settled(self, records: Sequence[Record], shown: Sequence[Session]) -> list[Session]:
         """*shown*, with those read again that an event changed while their histories were read."""
@@ -170,6 +188,17 @@ class ScopedReading:
             stands = record["id"] not in doubtful or now.get(record["id"]) == _moment(record)
             found.append(session if stands else await self.session(_key_of(record), Window()))
         return [session for session in found if session is not None]
+
+
+async def _window(events: Events, key: SessionKey, window: Window) -> list[Flat]:
+    if window.last == 0:
+        return []
+    if not window.turn_safe:
+        return await events.read(key, last=window.last, since=window.since)
+    from session_adapter.windows import safe_window  # here: few ask for it
+
+    found: list[Flat] = await safe_window(events, key, last=window.last, since=window.since, before=window.before)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from session_adapter.documents import Split, record_of
 from session_adapter.entries import history_of
@@ -14,16 +16,32 @@ from session_adapter.events import Check, Events
 from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, no_session, record_id
 from session_adapter.levels import Deltas, State
+from session_adapter.metadata import OWN
 from session_adapter.one_step import Done, Name, Step, Steps
 from session_adapter.reading import required_head, session_record
 from session_adapter.session_state import state_updates
 from session_adapter.states import Policies, States, expiry, has_policy, place_of_app, place_of_user, values_of
 from session_adapter.timestamps import Zone
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import StorageConflictError, StorageNotFoundError
 from unified_storage.interface import IUnifiedStorage, OnDuplicate, Record
 from unified_storage.values import encode
 
 _NAME_DIGITS = 24
+Own = Mapping[str, Any]
+"""Fields of our own in the metadata of a session's record."""
+NOTHING: Own = MappingProxyType({})
+
+
+class Appended(NamedTuple):
+    """What became of an entry.
+
+    Attributes:
+        number: its own.
+        moved: by how much it has raised the session's version, where it is new.
+    """
+
+    number: int
+    moved: int
 
 
 class ScopedWriting:
@@ -52,9 +70,9 @@ class ScopedWriting:
         self._ttl = ttl
         self._zone = zone
 
-    async def begin(self, key: SessionKey, deltas: Deltas) -> None:
+    async def begin(self, key: SessionKey, deltas: Deltas, own: Own = NOTHING) -> None:
         """Save a new session; where there is one, nothing changes and ``SessionAlreadyExistsError`` is raised."""
-        record = _new_record(key, values_of(deltas.session))
+        record = _new_record(key, values_of(deltas.session), own)
 
         async def begun(tx: IUnifiedStorage) -> Done[None]:
             await _save_new(tx, key, record | expiry(tx, self._ttl))
@@ -82,29 +100,80 @@ class ScopedWriting:
             on_duplicate: ``skip``, or ``error`` where such an ``id`` raises ``StorageAlreadyExistsError``.
             check: as :class:`session_adapter.events.Events` takes it.
         """
-        stored_id = record_id(key)
 
         async def appended(storage: IUnifiedStorage) -> int:
             return await Events(storage, self._zone, check=check).append(
                 key, body, on_duplicate=on_duplicate, keep_last=self._limit, expected_version=expected_version
             )
 
+        decides = expected_version is not None
+        return await self._appended(key, appended, deltas, NOTHING, name=body.get("id") or None, decides=decides)
+
+    async def append_entry(
+        self,
+        key: SessionKey,
+        entry: Mapping[str, Any],
+        deltas: Deltas,
+        expected_version: int | None = None,
+        *,
+        own: Own = NOTHING,
+    ) -> Appended:
+        """The same with an entry as its writer has it, which is known again by its ``key``.
+
+        Args:
+            entry: as the storage's ``append`` takes it.
+            own: fields of our own that its session's record is to have from then on.
+        """
+        log = history_of(record_id(key))
+
+        async def appended(storage: IUnifiedStorage) -> int:
+            try:
+                numbers = await storage.append(
+                    log, [entry], on_duplicate="skip", keep_last=self._limit, expected_version=expected_version
+                )
+            except StorageNotFoundError as error:
+                raise no_session(key) from error
+            return numbers[0]
+
+        decides = expected_version is not None
+        number = await self._appended(key, appended, deltas, own, name=entry.get("key"), decides=decides)
+        return Appended(number, 1 + bool(deltas.session or own or self._ttl))
+
+    async def _appended(
+        self,
+        key: SessionKey,
+        appended: Callable[[IUnifiedStorage], Awaitable[int]],
+        deltas: Deltas,
+        own: Own,
+        *,
+        name: object,
+        decides: bool,
+    ) -> int:
+        """What *appended* comes to, in one step with *deltas* and *own*, which stay where it found its event known.
+
+        Args:
+            name: what the event is known by; None for one that is always new.
+            decides: it may be refused; see :class:`session_adapter.one_step.Steps`.
+        """
+        stored_id = record_id(key)
+
         async def step(tx: IUnifiedStorage) -> Done[int]:
             # Read before it is written, so that a transaction has to read it once.
             record = await _required(tx, key) if deltas.session else None
-            last = await _last_number(tx, stored_id) if body.get("id") else None
+            last = None if name is None else await _last_number(tx, stored_id)
             number = await appended(tx)
             if last is not None and number <= last:
                 return Done(number, applies=False)
-            if changes := self._changes(tx, record, deltas):
+            noted: dict[str, Any] = {"metadata": {OWN: dict(own)}} if own else {}
+            if changes := self._changes(tx, record, deltas) | noted:
                 await tx.update(stored_id, changes, type=SESSION)
             await self._change_user(tx, key, deltas)
             return Done(number)
 
-        if self._ttl is None and not (deltas.session or deltas.user or deltas.app):
+        if self._ttl is None and not (deltas.session or deltas.user or deltas.app or own):
             return await appended(self._storage)
-        name = partial(self._name, key, body["id"]) if body.get("id") else None
-        number: int = await self._together(step, key, deltas, name=name, decides=expected_version is not None)
+        named = None if name is None else partial(self._name, key, name)
+        number: int = await self._together(step, key, deltas, name=named, decides=decides)
         return number
 
     async def change(self, key: SessionKey, deltas: Deltas) -> None:
@@ -164,9 +233,9 @@ class ScopedWriting:
         return changes if record is None else changes | state_updates(record, deltas.session, self._policies)
 
 
-def _new_record(key: SessionKey, state: State) -> Record:
+def _new_record(key: SessionKey, state: State, own: Own) -> Record:
     document = {"session_id": key.session_id, "app_name": key.app_name, "user_id": key.user_id, "state": state}
-    return record_of(key, Split(CANONICAL, document, None), {})
+    return record_of(key, Split(CANONICAL, document, None), own)
 
 
 async def _save_new(storage: IUnifiedStorage, key: SessionKey, record: Record) -> None:

@@ -276,7 +276,7 @@ def _id(key: SessionKey) -> str:
 @pytest.mark.parametrize("alone", ["user_id", "app_name"])
 def test_an_app_without_a_user_is_refused_and_the_other_way_round(alone: str):
     with pytest.raises(StorageValidationError, match="together"):
-        UnifiedSession("s1", "memory://", **{alone: "x"})  # type: ignore[arg-type]  # one of the two names
+        UnifiedSession("s1", "memory://", **{alone: "x"})
 
 
 @pytest.mark.parametrize("id", ["", " ", "a\x00b"])

@@ -15,6 +15,7 @@ from unified_storage_cli.formats import formats
 from unified_storage_cli.inspect import inspect
 from unified_storage_cli.output import prepare_streams
 from unified_storage_cli.serve import serve
+from unified_storage_cli.shadow import shadow
 from unified_storage_cli.verify import verify
 
 PROGRAM = "unified-storage"
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in (copy, verify, inspect, formats, doctor, serve):
+for command in (copy, verify, inspect, formats, doctor, serve, shadow):
     app.command()(command)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.running import PROGRAM, run
 
-COMMANDS = ("copy", "verify", "inspect", "formats", "doctor")
+COMMANDS = ("copy", "verify", "inspect", "formats", "doctor", "shadow")
 HEAVY = ("asyncio", "sqlalchemy", "msgspec", "sqlite3", "unified_storage", "legacy", "session_adapter")
 
 

@@ -175,11 +175,16 @@ def _row_of(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def body_in(writer: PeerFormat, row: Any) -> dict[str, Any] | None:
+    """The event of a *row* of one of ADK's formats, as ADK dumps it; None for one that could not be parsed."""
+    return _body_of_v0(row) if writer is ADK_V0 else _body_of_row(row)
+
+
 def _adopted(writer: PeerFormat, value: Any, moment: datetime) -> dict[str, Any] | None:
     """The row of another of ADK's formats as a new one of this; see ``PeerFormat.adopt``."""
     if not is_mapping(value):
         return None
-    body = _body_of_v0(value) if writer is ADK_V0 else _body_of_row(value)
+    body = body_in(writer, value)
     if body is None:
         return {**{name: value.get(name) for name in ("id", "invocation_id", "event_data")}, "timestamp": None}
     return _row_of(storable({**body, "timestamp": moment.timestamp()}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -10,23 +11,29 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+from tests.engines import SERVERS, required
+from tests.support import REPOSITORY
+
+PYTHON = Path(os.environ.get("UNIFIED_STORAGE_PEERS_PYTHON") or REPOSITORY / ".venv-bench" / "bin" / "python")
 """The interpreter that has the libraries; see ``make bench``."""
+_READERS = REPOSITORY / "tests" / "legacy" / "peers" / "readers"
 
 
 def found_by(reader: str, module: str, *arguments: str, told: Any = None) -> Any:
-    """What the program *reader* of this folder prints, read as JSON; skips where *module* is not installed.
+    """What the program *reader* of this folder prints, read as JSON.
+
+    Where *module* is not installed the test is skipped; it fails where REQUIRE_ENGINES wants everything.
 
     Args:
         told: what it finds on its input, as JSON.
     """
     if not _has(module):
-        pytest.skip(f"{module} is not installed in .venv-bench; run `make bench`")
-    program = ROOT / "tests" / "legacy" / "peers" / "readers" / reader
-    ran = subprocess.run(
-        [PYTHON, program, *arguments], input=json.dumps(told), capture_output=True, text=True, check=False
-    )
+        reason = f"{PYTHON} has no {module}; `make bench` installs it"
+        if required() >= SERVERS.keys():
+            pytest.fail(f"REQUIRE_ENGINES wants all, and {reason}", pytrace=False)
+        pytest.skip(reason)
+    program = [PYTHON, _READERS / reader, *arguments]
+    ran = subprocess.run(program, input=json.dumps(told), capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

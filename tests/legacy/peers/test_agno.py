@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,12 +15,11 @@ from legacy.migration import copy_store
 from session_adapter import ScopedSessionService, SessionKey, SessionStorageAdapter, Summaries
 from session_adapter.models import Event
 from tests.legacy.peers.fixture_stores import FixtureStore, canonical
+from tests.legacy.peers.libraries import found_by
 from tests.legacy.peers.readers import agno_go
 from tests.session_adapter.summary_models import Told
 from unified_storage import open_storage
 
-BENCH = Path(__file__).parents[3] / ".venv-bench/bin/python"
-READER = Path(__file__).parent / "readers/agno_sessions.py"
 WRITTEN = {"agno3": "agno3", "agno2": "agno2", "agno2_upgraded": "agno3", "agno1": "agno"}
 """Fixture store -> the form in which it is written again."""
 TWO_TURNS: list[dict[str, Any]] = [
@@ -45,11 +43,7 @@ KINDS = ("tau-airline-t00-r0", "tau-airline-t30-r0", "tau-retail-fs02")
 
 def agno_reads(url: str, *tables: str) -> dict[str, dict[str, Any]]:
     """What agno itself finds there, in a process of its own."""
-    if not BENCH.exists():
-        pytest.skip("no .venv-bench with agno in it: make bench installs it")
-    done = subprocess.run([BENCH, READER, url, *tables], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    found: dict[str, dict[str, Any]] = found_by("agno_sessions.py", "agno", url, *tables)
     return found
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ import redis
 from session_adapter import SessionStorageAdapter
 from tests.legacy.peers.conftest import KEY
 from tests.legacy.peers.fixture_stores import FixtureStore, canonical, load_dump
+from tests.legacy.peers.libraries import found_by
 from tests.legacy.test_copy import copied, counts
 from unified_storage import open_storage
 
-ROOT = Path(__file__).parents[3]
-LIBRARY = ROOT / ".venv-bench" / "bin" / "python"
 STORES = ("openai_sqlite", "openai_sqlalchemy", "openai_advanced", "openai_redis", "openai_encrypted")
 SPOKEN: list[dict[str, Any]] = [
     {"role": "user", "content": "And a coffee?"},
@@ -53,8 +50,6 @@ ITEMS: list[dict[str, Any]] = [
 
 def found_by_the_library(url: str, ids: Iterable[str], **options: str) -> dict[str, dict[str, Any]]:
     """What it reads in the store at *url*, in a process of its own."""
-    if not LIBRARY.exists():
-        pytest.skip(f"openai-agents is not there: no {LIBRARY.relative_to(ROOT)}")
     word, _, rest = url.partition("+")
     kind = word.removeprefix("openai-").replace("encrypted", "redis" if rest.startswith("redis") else "sqlite")
     place = rest.partition("?")[0]
@@ -62,12 +57,7 @@ def found_by_the_library(url: str, ids: Iterable[str], **options: str) -> dict[s
         path = place.removeprefix("sqlite:///")
         place = f"sqlite+aiosqlite:///{path}" if kind == "sqlalchemy" else path
     told = [f"{name}={value}" for name, value in options.items()]
-    program = ROOT / "tests" / "legacy" / "peers" / "readers" / "openai_agents.py"
-    ran = subprocess.run(
-        [LIBRARY, program, kind, place, *told], input=json.dumps([*ids]), capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    found: dict[str, dict[str, Any]] = json.loads(ran.stdout)
+    found: dict[str, dict[str, Any]] = found_by("openai_agents.py", "agents", kind, place, *told, told=[*ids])
     return found
 
 

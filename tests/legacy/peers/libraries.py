@@ -32,7 +32,7 @@ def found_by(reader: str, module: str, *arguments: str, told: Any = None) -> Any
         if required() >= SERVERS.keys():
             pytest.fail(f"REQUIRE_ENGINES wants all, and {reason}", pytrace=False)
         pytest.skip(reason)
-    program = [PYTHON, _READERS / reader, *arguments]
+    program: list[str | Path] = [PYTHON, _READERS / reader, *arguments]
     ran = subprocess.run(program, input=json.dumps(told), capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)

@@ -11,11 +11,10 @@ from typing import Any
 import uvicorn
 
 from session_api.app import create_app
-from session_api.databases import Database, Databases
+from session_api.databases import Databases
+from session_api.found_tables import database_at
 from session_api.observing import WithRequestId
-from session_api.our_tables import OurTables
 from session_api.settings import Settings
-from unified_storage import open_storage
 
 log = logging.getLogger("session_api")
 
@@ -27,7 +26,7 @@ _USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "col
 
 def app_of(settings: Settings) -> Any:
     """The application that *settings* describe."""
-    opened = [Database(name, OurTables(open_storage(url))) for name, url in settings.urls.items()]
+    opened = [database_at(name, url) for name, url in settings.urls.items()]
     return create_app(
         Databases(opened, settings.default_id),
         authenticate=settings.authenticate,

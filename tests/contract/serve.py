@@ -3,16 +3,20 @@
 The hook is for tests alone: it knows no keys, and stands before the gate.
 
     python tests/contract/serve.py --port 7101 [--db sqlite:////tmp/sessions.db] [--profile multidb]
+
+With ``--db agno+sqlite:////tmp/agno.db`` the sessions stand on AgentOS's own tables, which are made where they are
+missing; that is for the profiles with one database.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -23,9 +27,11 @@ from session_api.app import create_app
 from session_api.callers import Authenticator, SecurityKey, SignedTokens
 from session_api.databases import Database, Databases
 from session_api.encoding import answer
+from session_api.found_tables import AGNO, database_at
 from session_api.our_rows import new_record
 from session_api.our_tables import OurTables
-from session_api.tables import SessionType
+from session_api.tables import SessionTables, SessionType
+from tests.session_api.agno_places import insert_session, make_tables
 from unified_storage import IUnifiedStorage, open_storage
 
 SECURITY_KEY = "ct-security-key"
@@ -45,20 +51,52 @@ def database_ids(profile: str) -> tuple[str, ...]:
     return tuple(TABLES) if profile == "multidb" else ("primary",)
 
 
-def contract_app(profile: str, storages: Mapping[str, IUnifiedStorage]) -> FastAPI:
+class Seeded(Protocol):
+    """Where sessions are, and can be put as they are given."""
+
+    tables: SessionTables
+
+    async def seed(self, given: Mapping[str, Any]) -> None:
+        """Store *given*, a session as AgentOS's table has it with its runs, with the times that it tells."""
+
+
+class OnStorage:
+    """On one of our storages, which is closed with its tables."""
+
+    def __init__(self, storage: IUnifiedStorage) -> None:
+        self.tables: SessionTables = OurTables(storage)
+        self._storage = storage
+
+    async def seed(self, given: Mapping[str, Any]) -> None:
+        await write_seed(self._storage, given)
+
+
+class OnAgnos:
+    """On AgentOS's own tables in the database *url*, a URL of the engine."""
+
+    def __init__(self, url: str) -> None:
+        self.tables = database_at("primary", AGNO + url).tables
+        self._url = url
+
+    async def seed(self, given: Mapping[str, Any]) -> None:
+        session = {"session_type": "agent", **{name: given[name] for name in given if name != "runs"}}
+        await insert_session(self._url, session, given.get("runs") or [])
+
+
+def contract_app(profile: str, places: Mapping[str, Seeded]) -> FastAPI:
     """The service set up for *profile*.
 
     Args:
-        storages: one for each of its database ids; closed with the service.
+        places: one for each of its database ids; closed with the service.
     """
-    databases = [Database(name, OurTables(storages[name]), TABLES[name]) for name in database_ids(profile)]
+    databases = [Database(name, places[name].tables, TABLES[name]) for name in database_ids(profile)]
     app = create_app(Databases(databases), authenticate=PROFILES[profile])
 
     async def seed(request: Request) -> Response:
         body = await request.json()
-        storage = storages[body.get("db_id") or "primary"]
+        place = places[body.get("db_id") or "primary"]
         for given in body["sessions"]:
-            await write_seed(storage, given)
+            await place.seed(given)
         return answer({"seeded": len(body["sessions"])})
 
     app.add_api_route(SEED, seed, methods=["POST"], include_in_schema=False)
@@ -66,7 +104,7 @@ def contract_app(profile: str, storages: Mapping[str, IUnifiedStorage]) -> FastA
 
 
 async def write_seed(storage: IUnifiedStorage, given: Mapping[str, Any]) -> None:
-    """Store *given*, a session as AgentOS's table has it with its runs, with the times that it tells."""
+    """As :meth:`Seeded.seed`, on one of our storages."""
     runs = given.get("runs") or []
     document = seeded_document(given)
     record = new_record(document, SessionType(document["kind"]), runs)
@@ -99,8 +137,15 @@ def main() -> None:
     parser.add_argument("--db", default="memory://")
     parser.add_argument("--profile", default="default", choices=PROFILES)
     told = parser.parse_args()
-    storages = {name: open_storage(told.db, namespace=f"contract_{name}") for name in database_ids(told.profile)}
-    uvicorn.run(contract_app(told.profile, storages), host="127.0.0.1", port=told.port, log_level="warning")
+    places = {name: _place(told.db, name) for name in database_ids(told.profile)}
+    uvicorn.run(contract_app(told.profile, places), host="127.0.0.1", port=told.port, log_level="warning")
+
+
+def _place(url: str, name: str) -> Seeded:
+    if not url.startswith(AGNO):
+        return OnStorage(open_storage(url, namespace=f"contract_{name}"))
+    asyncio.run(make_tables(url.removeprefix(AGNO)))
+    return OnAgnos(url.removeprefix(AGNO))
 
 
 if __name__ == "__main__":

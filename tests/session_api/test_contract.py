@@ -11,14 +11,17 @@ import httpx
 import pytest
 
 from tests.contract import contract
-from tests.contract.serve import PROFILES, contract_app, database_ids
+from tests.contract.serve import PROFILES, OnAgnos, OnStorage, contract_app, database_ids
 from tests.places import engines, place_on
+from tests.session_api.agno_places import agno_database
 from tests.session_api.serving import served
 
 RECORDINGS = Path(contract.__file__).parent
 GOLDEN = RECORDINGS / "golden.json"
 SAME, BETTER = 343, 18
 """Recorded steps that are answered alike, and those flagged as faults of AgentOS that are answered better."""
+SAME_BY_DEFAULT = 276
+"""Those alike in the default profile; every flagged one is in it."""
 
 
 class Replaying(contract.Recorder):
@@ -33,7 +36,8 @@ class Replaying(contract.Recorder):
 
 def replayed(urls: dict[str, str]) -> dict[str, Any]:
     """How the answers of the services at *urls*, one a profile, differ from the recorded ones."""
-    profiles, scenarios = contract.load_scenarios([str(RECORDINGS / "scenarios.json")])
+    profiles, everything = contract.load_scenarios([str(RECORDINGS / "scenarios.json")])
+    scenarios = [scenario for scenario in everything if scenario.get("profile", "default") in urls]
     recorder = Replaying(urls["default"], profiles, urls, 60, "/__seed__")
     recorder.clients = {}
     try:
@@ -42,6 +46,7 @@ def replayed(urls: dict[str, str]) -> dict[str, Any]:
         for client in recorder.clients.values():
             client.close()
     golden = json.loads(GOLDEN.read_text("utf-8"))
+    golden["scenarios"] = {name: golden["scenarios"][name] for name in found}
     return contract.compare(golden, {"scenarios": found}, loose=False, only=[])
 
 
@@ -52,17 +57,30 @@ async def test_every_recorded_answer_is_given(engine: str, tmp_path: Path):
         with ExitStack() as services:
             urls = {}
             for profile in PROFILES:
-                storages = {}
+                places = {}
                 for name in database_ids(profile):
                     folder = tmp_path / profile / name
                     folder.mkdir(parents=True)
-                    storages[name] = (await stack.enter_async_context(place_on(engine, folder))).open()
-                urls[profile] = services.enter_context(served(contract_app(profile, storages)))
+                    place = await stack.enter_async_context(place_on(engine, folder))
+                    places[name] = OnStorage(place.open())
+                urls[profile] = services.enter_context(served(contract_app(profile, places)))
             found = replayed(urls)
     assert found["different"] == []
     assert found["skipped"] == []
     assert found["backend"] == []
     assert (found["same"], len(found["bug"])) == (SAME, BETTER)
+    assert [_status(one) for one in found["bug"] if (_status(one) or 0) >= 500] == []
+
+
+@pytest.mark.parametrize("engine", engines("sqlite", "postgresql"))
+async def test_every_recorded_answer_is_given_on_agentos_own_tables(engine: str, tmp_path: Path):
+    """S4.26: in the default profile."""
+    async with agno_database(engine, tmp_path) as url:
+        with served(contract_app("default", {"primary": OnAgnos(url)})) as service:
+            found = replayed({"default": service})
+    assert found["different"] == []
+    assert found["skipped"] == []
+    assert (found["same"], len(found["bug"]), len(found["backend"])) == (SAME_BY_DEFAULT, BETTER, 0)
     assert [_status(one) for one in found["bug"] if (_status(one) or 0) >= 500] == []
 
 

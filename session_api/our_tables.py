@@ -61,10 +61,10 @@ class OurTables:
     # reading
 
     async def page(self, wanted: Listing) -> tuple[list[SessionRow], int]:
-        condition, order = _condition(wanted), _ORDERS.get(wanted.sort_by, "id")
-        total = await self._storage.count(condition)
+        condition, total = await self._matching(wanted)
         if wanted.skip >= total:
             return [], total
+        order = _ORDERS.get(wanted.sort_by, "id")
         found = await self._storage.page(
             condition,
             limit=min(wanted.limit, total),
@@ -73,8 +73,28 @@ class OurTables:
         )
         return await self._named(found.items), total
 
+    async def _matching(self, wanted: Listing) -> tuple[Filters, int]:
+        """A filter of the sessions that are wanted, and how many match.
+
+        Where all are of the type, as they are where one kind of component works, the type need not be asked for; and
+        only where some others tell none is it looked at by whom they are with.
+        """
+        condition = _condition(wanted)
+        everything = await self._storage.count(condition)
+        if wanted.session_type is None or not everything:
+            return condition, everything
+        told = _telling(condition, wanted.session_type)
+        telling = await self._storage.count(told)
+        if telling == everything:
+            return condition, everything
+        untold = _untold(condition, wanted.session_type)
+        guessed = await self._storage.count(untold)
+        return ({"$or": [told, untold]} if guessed else told), telling + guessed
+
     async def get(self, session_id: str, user_id: str | None) -> StoredSession | None:
-        record = await _found(self._storage, session_id, user_id)
+        return await self._whole(await _found(self._storage, session_id, user_id))
+
+    async def _whole(self, record: Record | None) -> StoredSession | None:
         async for settled, entries in with_histories(self._storage, [record] if record else []):
             return _stored(settled, entries)
         return None
@@ -93,9 +113,7 @@ class OurTables:
     async def create(self, new: NewSession) -> SessionRow:
         document = new_document(new)
         record = new_record(document, new.session_type, new.runs)
-        taken = await self._storage.list(_scoped(new.session_id, None), 1, with_data=False)
-        if taken:
-            raise SessionTaken(new.session_id, _user_of(taken[0]))
+        await self._check_free(new.session_id, record["id"])
         try:
             return row_of(await self._saved(record, new.runs))
         except StorageConflictError as error:
@@ -103,6 +121,13 @@ class OurTables:
                 raise
             there = await session_record(self._storage, record["id"])
             raise SessionTaken(new.session_id, None if there is None else _user_of(there)) from error
+
+    async def _check_free(self, session_id: str, stored_id: str) -> None:
+        """Raise :class:`SessionTaken` where a session of a user of an app has the id, or the plain one is known."""
+        named = {"type": SESSION, "metadata.session_id": session_id}
+        for there in (await self._storage.page(named, limit=2)).items:  # one of them may be a damaged record
+            if there["id"] == stored_id or (there["metadata"] or {}).get("scope"):
+                raise SessionTaken(session_id, _user_of(there))
 
     async def _saved(self, record: Record, runs: Sequence[Mapping[str, Any]]) -> Record:
         """Insert *record*, with its history if it has one; as it stands then."""
@@ -119,14 +144,15 @@ class OurTables:
         return await session_record(self._storage, record["id"]) or _unread(record, self._storage)
 
     async def change(self, session_id: str, user_id: str | None, changes: Changes) -> StoredSession | None:
-        async def changed(tx: IUnifiedStorage) -> StoredSession | None:
+        async def changed(tx: IUnifiedStorage) -> Record | None:
             record = await _found(tx, session_id, user_id)
-            if record is None:
-                return None
-            await replace_document(tx, visible_id(record), record, changed_document(record, changes))
-            return _stored(await _required(tx, record["id"]), await tx.read(history_of(record["id"])))
+            if record is not None:
+                await replace_document(tx, visible_id(record), record, changed_document(record, changes))
+            return record
 
-        return await self._storage.atomically(changed, attempts=ATTEMPTS)
+        before = await self._storage.atomically(changed, attempts=ATTEMPTS)
+        # what an answer shows is read outside, so that no other writer waits for it
+        return None if before is None else await self._whole(await session_record(self._storage, before["id"]))
 
     async def delete(self, session_id: str, user_id: str | None) -> bool:
         async def deleted(tx: IUnifiedStorage) -> bool:
@@ -205,21 +231,27 @@ def _name(row: SessionRow, entries: Entries) -> str:
 # which records
 
 
-def _condition(wanted: Listing) -> Filters:
-    conditions: list[dict[str, Any]] = [{"type": SESSION}]
-    if wanted.session_type is not None:
-        conditions.append(_of_type(wanted.session_type))
-    if wanted.component_id is not None:
-        conditions.append(_with_component(wanted.component_id, wanted.session_type))
+def _condition(wanted: Listing) -> dict[str, Any]:
+    """What is wanted but for the type. Equalities stand side by side, as storages find them fastest."""
+    condition: dict[str, Any] = {"type": SESSION}
     if wanted.user_id is not None:
-        conditions.append({"metadata.user_id": wanted.user_id})
+        condition["metadata.user_id"] = wanted.user_id
     if wanted.session_name:
-        conditions.append({"metadata.name": {"$ilike": f"%{wanted.session_name.replace(chr(92), chr(92) * 2)}%"}})
-    return conditions[0] if len(conditions) == 1 else {"$and": conditions}
+        condition["metadata.name"] = {"$ilike": f"%{wanted.session_name.replace(chr(92), chr(92) * 2)}%"}
+    if wanted.component_id is not None and wanted.session_type is not None:
+        condition[f"metadata.{COMPONENTS[wanted.session_type]}"] = wanted.component_id
+    elif wanted.component_id is not None:
+        condition["$or"] = [{f"metadata.{column}": wanted.component_id} for column in COMPONENTS.values()]
+    return condition
 
 
-def _of_type(session_type: SessionType) -> dict[str, Any]:
-    """Sessions of that type: told, or by whom they are with, as ``type_of`` finds it."""
+def _telling(condition: dict[str, Any], session_type: SessionType) -> dict[str, Any]:
+    """Those that tell that they are of the type."""
+    return condition | {"metadata.kind": str(session_type)}
+
+
+def _untold(condition: dict[str, Any], session_type: SessionType) -> dict[str, Any]:
+    """Those that tell no type and are of this one by whom they are with, as ``type_of`` finds it."""
     kinds = [*SessionType]
     before = [_named_by(COMPONENTS[kind]) for kind in kinds[: kinds.index(session_type)]]
     after = [_named_by(COMPONENTS[kind]) for kind in kinds[kinds.index(session_type) + 1 :]]
@@ -227,14 +259,8 @@ def _of_type(session_type: SessionType) -> dict[str, Any]:
     if session_type is SessionType.AGENT:  # also where nobody is named
         own = {"$or": [own, {"$not": {"$or": after}}]}
     untold = {"metadata.kind": {"$nin": [str(kind) for kind in kinds]}}
-    guessed = {"$and": [untold, own, *({"$not": one} for one in before)]}
-    return {"$or": [{"metadata.kind": str(session_type)}, guessed]}
+    return {"$and": [condition, untold, own, *({"$not": one} for one in before)]}
 
 
 def _named_by(component: str) -> dict[str, Any]:
     return {f"metadata.{component}": {"$gt": ""}}
-
-
-def _with_component(component_id: str, session_type: SessionType | None) -> dict[str, Any]:
-    columns = [*COMPONENTS.values()] if session_type is None else [COMPONENTS[session_type]]
-    return {"$or": [{f"metadata.{column}": component_id} for column in columns]}

@@ -18,6 +18,7 @@ NEEDED = {
     "test_key_value": ("key_value",),
     "test_fastmcp": ("key_value", "fastmcp"),
     "test_across": ("google.adk", "agents"),
+    "test_pages": ("google.adk", "agents", "fastmcp"),
 }
 """What a test module has to have, by how its name begins."""
 

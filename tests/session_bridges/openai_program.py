@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from agents import Runner
 from agents.testing import assistant_message
@@ -40,6 +42,6 @@ async def write(url: str, who: str, count: str, tasks: str) -> None:
 
 
 if __name__ == "__main__":
-    acts = {"turn": turn, "write": write}
+    acts: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"turn": turn, "write": write}
     url, act, *arguments = sys.argv[1:]
     asyncio.run(acts[act](url, *arguments))

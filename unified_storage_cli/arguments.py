@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,17 +18,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
-def parsed_rate(text: str) -> float:
-    """``100/s`` or ``100`` as a number above 0."""
-    try:
-        rate = float(text.strip().removesuffix("/s"))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no rate; write 100/s") from None
-    if not 0 < rate < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no rate above 0; write 100/s")
-    return rate
-
-
 def parsed_names(text: str) -> dict[str, str]:
     """``app=NAME,user=NAME``, either of them alone too."""
     names: dict[str, str] = {}
@@ -38,6 +27,28 @@ def parsed_names(text: str) -> dict[str, str]:
             raise typer.BadParameter(f"{text!r} names no app and user; write app=NAME,user=NAME")
         names[name.strip()] = value.strip()
     return names
+
+
+Names = Annotated[
+    Any,
+    typer.Option(
+        "--map",
+        metavar="app=NAME,user=NAME",
+        parser=parsed_names,
+        help="App and user, for formats whose key needs them and a source that lacks them.",
+    ),
+]
+
+
+def parsed_rate(text: str) -> float:
+    """``100/s`` or ``100`` as a number above 0."""
+    try:
+        rate = float(text.strip().removesuffix("/s"))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no rate; write 100/s") from None
+    if not 0 < rate < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no rate above 0; write 100/s")
+    return rate
 
 
 def parsed_percent(text: str | float) -> float:

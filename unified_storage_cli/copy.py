@@ -12,10 +12,10 @@ import typer
 
 from unified_storage_cli.arguments import (
     AsJson,
+    Names,
     Quiet,
     SourcePlace,
     TargetPlace,
-    parsed_names,
     parsed_rate,
     report_file,
 )
@@ -40,15 +40,7 @@ def copy(
         bool,
         typer.Option("--overwrite-conflicts", help="Write over what others wrote, changed or deleted in TARGET."),
     ] = False,
-    names: Annotated[
-        Any,
-        typer.Option(
-            "--map",
-            metavar="app=NAME,user=NAME",
-            parser=parsed_names,
-            help="App and user, for formats whose key needs them and a source that lacks them.",
-        ),
-    ] = None,
+    names: Names = None,
     source_timezone: Annotated[
         str | None,
         typer.Option(metavar="ZONE", help="Zone of times without an offset, such as Europe/Berlin. [default: local]"),

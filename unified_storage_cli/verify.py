@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified_storage_cli.arguments import AsJson, ComparedPlace, Quiet, SourcePlace, parsed_percent
+from unified_storage_cli.arguments import AsJson, ComparedPlace, Names, Quiet, SourcePlace, parsed_percent
 from unified_storage_cli.output import (
     BAD,
     GOOD,
@@ -40,6 +40,7 @@ def verify(
     sample: Annotated[
         Any, typer.Option(metavar="PCT", parser=parsed_percent, help="Compare this percentage, the same each time.")
     ] = 100.0,
+    names: Names = None,
     source_timezone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="What copy was told. [default: what TARGET remembers, or local]")
     ] = None,
@@ -52,8 +53,8 @@ def verify(
 ) -> None:
     """Compare every session of SOURCE with TARGET.
 
-    Nothing is written. SOURCE is read as the copy was told to read it: a store of ours remembers that, for an archive
-    or a folder say it again.
+    Nothing is written. SOURCE is read as the copy was told to read it: a store of ours remembers that, for an archive,
+    a folder or the store of another framework say it again.
     The exit code is 3 when a session is missing or differs.
     """
     import asyncio
@@ -67,6 +68,7 @@ def verify(
                 target,
                 resume=resume,
                 sample=float(sample),
+                mapping=names,
                 source_timezone=source_timezone,
                 convert=convert,
                 on_progress=on_progress,
@@ -110,8 +112,8 @@ def _print(done: VerifyReport) -> None:
 
 def _print_beside(done: VerifyReport) -> None:
     if done.not_compared:
-        told = "of the source quarantined or doubled, which no copy takes"
-        print_line(styled(f"  {counted(done.not_compared, 'file')} {told}", QUIET))
+        told = "of the source that no copy takes: quarantined, doubled or without a place there"
+        print_line(styled(f"  {counted(done.not_compared, 'record')} {told}", QUIET))
     if done.only_in_target:
         print_line(styled(f"  {counted(done.only_in_target, 'record')} only in the target", QUIET))
 

@@ -78,7 +78,9 @@ async def copy_store(
         AnotherRunError: another copy is writing there.
         StorageError: a store failed; running it again goes on.
     """
-    _check_switches(max_rate, mapping, convert)
+    if max_rate is not None and not max_rate > 0:
+        raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
+    check_switches(mapping, convert)
     begun = time.monotonic()
     place = place_of(source)
     told_zone = (source_timezone or LOCAL) if place.kind == LEGACY else source_timezone
@@ -97,26 +99,20 @@ async def copy_store(
     return report
 
 
-def _check_switches(max_rate: float | None, mapping: Mapping[str, str] | None, convert: str | None) -> None:
-    if max_rate is not None and not max_rate > 0:
-        raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
+def check_switches(mapping: Mapping[str, str] | None, convert: str | None) -> None:
+    """Raise ``StorageValidationError`` unless there are such names and such a conversion; None is none."""
     if unknown := set(mapping or ()) - {"app", "user"}:
         told = f"a mapping names app and user, not {', '.join(sorted(unknown))}"
         raise StorageValidationError(told, details={"path": "mapping"})
-    check_conversion(convert)
+    if convert not in (None, SESSION_DATA):
+        raise StorageValidationError(f"convert can be {SESSION_DATA!r}, not {convert!r}", details={"path": "convert"})
 
 
-def _check_mapping(mapping: Mapping[str, str] | None, place: Place | None) -> None:
+def check_mapping(mapping: Mapping[str, str] | None, place: Place | None) -> None:
     """Raise ``StorageValidationError`` where names for app and user would mean nothing."""
     if mapping and (place is None or place.opening is None or not written_format(place.opening).is_scoped):
         told = "names for app and user are for formats whose key needs them; these sessions have ids of their own"
         raise StorageValidationError(told, details={"path": "mapping"})
-
-
-def check_conversion(convert: str | None) -> None:
-    """Raise ``StorageValidationError`` unless there is such a conversion; None is none."""
-    if convert not in (None, SESSION_DATA):
-        raise StorageValidationError(f"convert can be {SESSION_DATA!r}, not {convert!r}", details={"path": "convert"})
 
 
 def unheard(_: Progress) -> None:
@@ -142,13 +138,13 @@ async def _open_target(
 ) -> AsyncIterator[Target]:
     async with AsyncExitStack() as stack:
         if isinstance(target, IUnifiedStorage):
-            _check_mapping(writing.mapping, None)
+            check_mapping(writing.mapping, None)
             opened = await _into_storage(stack, target, source, writing)
         else:
             place = place_of(target)
             if place.has_identity(source.identity):
                 raise StorageConfigurationError(f"source and target are the same place, {place}")
-            _check_mapping(writing.mapping, place)
+            check_mapping(writing.mapping, place)
             opened = await _into_place(stack, place, source, writing)
         stack.push_async_callback(opened.close)
         yield opened

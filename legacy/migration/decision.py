@@ -10,6 +10,7 @@ from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, Parcel
 DELETED = "deleted_in_target"
 CHANGED = "changed_in_target"
 NOT_OURS = "not_written_by_this_source"
+UNREADABLE_TARGET = "unreadable_target"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from legacy.migration.targets import Taken, item_of
 from legacy.session_files import sync_folder
 from legacy.stores.archive import Group, groups, read_group
 from legacy.stores.archive_lines import HEADER, log_lines, record_line
-from legacy.stores.contents import history_in, session_content, whole_content
+from legacy.stores.contents import history_in, is_timeless, session_content, whole_content
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, Log, Parcel, Record
 from unified_storage.errors import StorageConfigurationError, StorageIntegrityError
 
@@ -80,7 +80,7 @@ class IntoArchive:
     def _decided(self, parcel: Parcel, old: Group | None) -> Decision:
         if old is None or old.record is None:
             return Decision(COPIED)
-        is_same_time = old.record["created_at"] == parcel.record["created_at"]
+        is_same_time = is_timeless(parcel.record) or old.record["created_at"] == parcel.record["created_at"]
         if is_same_time and _content(parcel, old.record, old.logs) == parcel.content:
             return Decision(EQUAL)
         return Decision(COPIED, f"overwritten_{CHANGED}") if self._overwrite else Decision(CONFLICT, CHANGED)

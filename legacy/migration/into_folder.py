@@ -13,7 +13,7 @@ from legacy.migration.lease import AnotherRunError
 from legacy.migration.targets import Taken, item_of
 from legacy.stores.contents import document_content
 from legacy.stores.file_reading import FileRefused, refusal_of
-from legacy.stores.legacy_documents import Document, legacy_document, losses
+from legacy.stores.legacy_documents import Document, is_document_of, legacy_document, losses
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Parcel
 from legacy.stores.survey import temporary_database
 from unified_storage.errors import StorageError, StorageIntegrityError
@@ -72,7 +72,7 @@ class IntoFolder:
             id, document = legacy_document(parcel.record, parcel.logs)
             if self._is_seen(id):
                 return Decision(QUARANTINED, ID_COLLISION), False
-            decision = self._decided(id, document)
+            decision = self._decided(id, document, parcel)
             return decision, self._written(id, document) if decision.writes and not self._dry_run else False
         except StorageError as error:
             refused = _refusal(error)
@@ -82,11 +82,11 @@ class IntoFolder:
         inserted = self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (id,))
         return inserted.rowcount == 0
 
-    def _decided(self, id: str, document: Document) -> Decision:
+    def _decided(self, id: str, document: Document, parcel: Parcel) -> Decision:
         found = self._files.get_session(id)
         if found is None:
             return Decision(COPIED)
-        if document_content(found) == document_content(document):
+        if is_document_of(parcel, document, found):
             return Decision(EQUAL)
         return Decision(COPIED, f"overwritten_{NOT_OURS}") if self._overwrite else Decision(CONFLICT, NOT_OURS)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legacy.migration.decision import NOT_OURS, Decision
+from legacy.migration.decision import NOT_OURS, UNREADABLE_TARGET, Decision
 from legacy.migration.targets import Taken, item_of
+from legacy.stores.contents import is_timeless
 from legacy.stores.file_reading import refusal_of
 from legacy.stores.parcels import CONFLICT, COPIED, EQUAL, IGNORED, QUARANTINED, Item, Parcel, Record
 from legacy.stores.peers.kinds import APP_STATE, USER_STATE, AppKey, Found, Key, PeerSession, PeerStore, Settling
 from legacy.stores.peers.losses import losses
-from legacy.stores.peers.packing import unpacked
+from legacy.stores.peers.packing import retimed, unpacked
 from legacy.stores.survey import temporary_database
 from session_adapter.documents import content_hash, format_of, stored_document
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of, visible_id
 from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
 
 ID_COLLISION = "id_collision"
-_UNREADABLE = "unreadable_target"
 _STATES = (USER_STATE, APP_STATE)
 
 
@@ -44,13 +44,19 @@ class IntoPeer:
         decisions = [self._understood(place, parcel, wanted) for place, parcel in enumerate(parcels)]
         there = await self._there(wanted)
         for place, found in wanted.items():
-            decisions[place] = self._decided(found, there[place])
+            decisions[place] = self._decided(self._timed(parcels[place], found, there[place]), there[place])
         mismatches = await self._written({at: found for at, found in wanted.items() if decisions[at].writes}, decisions)
         pairs = [*zip(parcels, decisions, strict=True)]
         taken = Taken([item_of(parcel, decision) for parcel, decision in pairs], mismatches=mismatches)
         held = [parcel for parcel, decision in pairs if decision.outcome in (COPIED, EQUAL, IGNORED)]
         taken.lossy = [word for parcel in held for word in losses(parcel, self._store.format)]
         return taken
+
+    def pass_by(self, parcel: Parcel) -> None:
+        """Keep the place of *parcel*, which is not taken, from being anybody else's."""
+        key = self._key(parcel)
+        if key is not None:
+            self._is_seen(key)
 
     async def finish(self) -> None:
         """Every step was final by itself."""
@@ -158,9 +164,19 @@ class IntoPeer:
         found = await self._store.read([self._store.unit(found.key) for found in wanted.values()])
         return dict(zip(wanted, found, strict=True))
 
+    def _timed(self, parcel: Parcel, found: Found, there: Found | Item) -> Found:
+        """*found*; where nobody knows its times, with those that it was given when it was written."""
+        if not isinstance(there, PeerSession) or not is_timeless(parcel.record):
+            return found
+        given = self._store.format.read(there.document).session
+        settled = self._settled(unpacked(retimed(parcel, given), found.key, self._store.format))
+        return found if isinstance(settled, Item) else settled
+
     def _decided(self, found: Found, there: Found | Item) -> Decision:
         if isinstance(there, Item):
-            return Decision(COPIED) if there.outcome == IGNORED else Decision(QUARANTINED, _UNREADABLE, there.detail)
+            return (
+                Decision(COPIED) if there.outcome == IGNORED else Decision(QUARANTINED, UNREADABLE_TARGET, there.detail)
+            )
         if self._is_same(found, there):
             return Decision(EQUAL)
         return Decision(COPIED, f"overwritten_{NOT_OURS}") if self._overwrite else Decision(CONFLICT, NOT_OURS)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from legacy.migration.decision import Decision, Memo, decided
+from legacy.migration.decision import UNREADABLE_TARGET, Decision, Memo, decided
 from legacy.migration.differences import exact_differences
 from legacy.migration.lease import Lease
 from legacy.migration.memos import Memos
@@ -37,7 +37,6 @@ T = TypeVar("T")
 _STEP_TIMEOUT = 600.0
 _ATTEMPTS = 5
 _STEPS_AT_ONCE = 16
-_UNREADABLE = "unreadable_target"
 _ONLY_THE_TARGETS = ("expires_at", "thread_id")
 """Fields of a session that formats without them say nothing about."""
 
@@ -110,7 +109,7 @@ class IntoStorage:
             return await step(parcels)
         except StorageIntegrityError:
             unreadable = [place for place, parcel in enumerate(parcels) if not await self._is_readable(parcel)]
-            refused = dict.fromkeys(unreadable, Decision(QUARANTINED, _UNREADABLE))
+            refused = dict.fromkeys(unreadable, Decision(QUARANTINED, UNREADABLE_TARGET))
             if not refused:
                 raise
         except (StorageValidationError, StorageCapacityError):

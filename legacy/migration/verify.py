@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from legacy.file_store import FileSessionStore
-from legacy.migration.copy import OnProgress, Progress, check_conversion, unheard
-from legacy.migration.differences import document_differences, whole_differences
+from legacy.migration.copy import OnProgress, Progress, check_switches, unheard
 from legacy.migration.exit_codes import DONE, TO_LOOK_AT
-from legacy.migration.memos import Memos
+from legacy.migration.references import MISSING, Reference, open_reference
 from legacy.migration.report import Items
-from legacy.stores.contents import document_content, shown_id
-from legacy.stores.legacy_documents import legacy_document
-from legacy.stores.opening import open_source, open_untouched
-from legacy.stores.ours import OurStorage
-from legacy.stores.parcels import SESSION, Item, Parcel, RecordKey, Source
+from legacy.stores.contents import shown_id
+from legacy.stores.opening import open_source
+from legacy.stores.parcels import Item, Parcel, RecordKey, Source
 from legacy.stores.peers.source import check_zone
-from legacy.stores.places import LEGACY, STORAGE, Place, place_of
-from unified_storage.errors import StorageConfigurationError, StorageError, StorageValidationError
+from legacy.stores.places import LEGACY, place_of
+from unified_storage.errors import StorageValidationError
 from unified_storage.interface import IUnifiedStorage
 
-EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
+EQUAL, DIFFERENT = "equal", "different"
 NOT_COMPARED = "not_compared"
 
 
@@ -37,7 +31,8 @@ class VerifyReport:
 
     Attributes:
         compared: records that were looked at on both sides; equal + different + missing.
-        not_compared: what the source has and no copy takes: quarantined and duplicate files.
+        not_compared: what the source has and no copy takes: quarantined and duplicate files, and what has no place in
+            the form of the target.
         only_in_target: records of the target that the source has not; None where they were not looked for.
         differences: one line each, its reasons the kinds of difference; iterate, and :meth:`close` when done.
         last_id: of the last record that was looked at, to go on from.
@@ -94,28 +89,30 @@ async def verify_stores(
     sample: float = 100.0,
     source_timezone: str | None = None,
     convert: str | None = None,
+    mapping: Mapping[str, str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> VerifyReport:
     """Compare every session of *source* with *target*, between two stores of ours every record and log.
 
     Source documents are read as the copy was told to read them (zone, conversion), where the target remembers it: a
-    store of ours does, an archive or a folder has no place for it.
+    store of ours does, an archive, a folder or the store of another framework has no place for it.
 
     Args:
         resume: goes on behind this record id (a report's ``last_id``).
         sample: percent of the records to compare, the same ones each time.
         source_timezone: what the copy was told, instead of what the target remembers.
         convert: likewise.
+        mapping: likewise, ``app`` and ``user`` for a target whose form needs them.
     Raises:
         StorageConfigurationError, StorageValidationError, StorageUnsupportedError: it cannot be done as asked.
         StorageError: a store failed.
     """
     if not 0 < sample <= 100:
         raise StorageValidationError("a sample is above 0 and at most 100 percent", details={"path": "sample"})
-    check_conversion(convert)
+    check_switches(mapping, convert)
     begun = time.monotonic()
     place = place_of(source)
-    async with _open_reference(target, place) as reference:
+    async with open_reference(target, place, mapping or {}) as reference:
         told = await reference.told(place)
         if place.kind == LEGACY or place.opening is not None:
             source_timezone = source_timezone or told.get("source_timezone")
@@ -137,7 +134,7 @@ class _Comparison:
     """One comparison while it runs."""
 
     def __init__(
-        self, source: Source, reference: _Reference, report: VerifyReport, sample: float, on_progress: OnProgress
+        self, source: Source, reference: Reference, report: VerifyReport, sample: float, on_progress: OnProgress
     ) -> None:
         self._source = source
         self._reference = reference
@@ -163,132 +160,14 @@ class _Comparison:
     async def _one(self, one: Parcel | Item) -> None:
         if isinstance(one, Item):
             self._report.not_compared += 1
-        elif _in_sample(one.key, self._sample):
-            self._report.add(one, await self._reference.differences(one))
-        else:
+        elif not _in_sample(one.key, self._sample):
             await self._reference.skip(one)
+        elif (kinds := await self._reference.differences(one)) is None:
+            self._report.not_compared += 1
+        else:
+            self._report.add(one, kinds)
 
 
 def _in_sample(key: RecordKey, percent: float) -> bool:
     digits = hashlib.sha256("\n".join(key).encode()).hexdigest()[:8]
     return int(digits, 16) < percent / 100 * (1 << 32)
-
-
-class _Reference:
-    """The place that is compared with, walked beside the source: both come by ``(id, type)``."""
-
-    def __init__(self, name: str, opened: Source, storage: IUnifiedStorage | None) -> None:
-        self.name = name
-        self.passed_over: int | None = 0
-        self._opened = opened
-        self._storage = storage
-        self._sessions_only = False
-        self._walk: AsyncIterator[Parcel | Item] | None = None
-        self._next: Parcel | None = None
-        self._unreadable: set[str | None] = set()
-
-    async def told(self, place: Place) -> dict[str, Any]:
-        """What the copy from *place* was told; empty where nobody remembers."""
-        remembered = await Memos(place.identity).last_told(self._storage) if self._storage is not None else None
-        return remembered or {}
-
-    async def start(self, after: str | None, *, sessions_only: bool) -> None:
-        self._sessions_only = sessions_only
-        await self._opened.survey()
-        self._walk = self._one_by_one(after)
-        await self._advance()
-
-    async def differences(self, parcel: Parcel) -> tuple[str, ...]:
-        """How what is here differs from *parcel*; empty when it does not."""
-        found = await self._at(parcel.key)
-        if found is None:
-            return ("unreadable",) if parcel.key[0] in self._unreadable else (MISSING,)
-        return whole_differences(parcel, found) if parcel.whole else document_differences(parcel, found)
-
-    async def skip(self, parcel: Parcel) -> None:
-        """Walk past *parcel*."""
-        await self._at(parcel.key)
-
-    async def finish(self) -> None:
-        while self._next is not None:
-            await self._pass_over()
-
-    async def _at(self, key: RecordKey) -> Parcel | None:
-        while self._next is not None and self._next.key < key:
-            await self._pass_over()
-        if self._next is None or self._next.key != key:
-            return None
-        found = self._next
-        await self._advance()
-        return found
-
-    async def _pass_over(self) -> None:
-        self.passed_over = (self.passed_over or 0) + 1
-        await self._advance()
-
-    async def _advance(self) -> None:
-        assert self._walk is not None
-        while isinstance(found := await anext(self._walk, None), Item):
-            self._unreadable.add(found.id)
-        self._next = found
-
-    async def _one_by_one(self, after: str | None) -> AsyncIterator[Parcel | Item]:
-        async with aclosing(self._opened.batches(after=after)) as batches:  # type: ignore[type-var]  # generators
-            async for batch in batches:
-                for one in batch:
-                    if not self._sessions_only or isinstance(one, Item) or one.key[1] == SESSION:
-                        yield one
-
-
-class _Files(_Reference):
-    """A folder of session files, looked up one by one: a file holds what its session became there."""
-
-    def __init__(self, name: str, folder: Path, opened: Source) -> None:
-        super().__init__(name, opened, None)
-        self.passed_over = None
-        self._files = FileSessionStore(folder, strict=True)
-
-    async def start(self, after: str | None, *, sessions_only: bool) -> None:
-        """Nothing is walked."""
-
-    async def differences(self, parcel: Parcel) -> tuple[str, ...]:
-        return await asyncio.to_thread(self._differences, parcel) if parcel.is_session else ()
-
-    async def skip(self, parcel: Parcel) -> None:
-        """Nothing is walked."""
-
-    async def finish(self) -> None:
-        """Nothing is walked."""
-
-    def _differences(self, parcel: Parcel) -> tuple[str, ...]:
-        try:
-            id, document = legacy_document(parcel.record, parcel.logs)
-            found = self._files.get_session(id)
-        except StorageError as error:
-            return (error.error_code.lower(),)
-        if found is None:
-            return (MISSING,)
-        return () if document_content(found) == document_content(document) else ("document",)
-
-
-@asynccontextmanager
-async def _open_reference(target: str | Path | IUnifiedStorage, source: Place) -> AsyncIterator[_Reference]:
-    if isinstance(target, IUnifiedStorage):
-        ours = OurStorage(target, "")
-        try:
-            yield _Reference(type(target).__name__, ours, target)
-        finally:
-            await ours.close()
-        return
-    place = place_of(target)
-    if place.has_identity(source.identity):
-        raise StorageConfigurationError(f"source and target are the same place, {place}")
-    place.check_readable()
-    if place.kind == STORAGE:
-        async with open_untouched(place) as storage, _open_reference(storage, source) as reference:
-            reference.name = str(place)
-            yield reference
-        return
-    async with open_source(place) as opened:
-        files = place.kind == LEGACY and place.path is not None
-        yield _Files(str(place), Path(str(place.path)), opened) if files else _Reference(str(place), opened, None)

@@ -60,12 +60,17 @@ def whole_content(record: Record, logs: Iterable[Log]) -> str:
     A log without entries does not count, and neither does ``updated_at``: saving what is there changes nothing. Times
     do not where none was known: those that stand in their place are of the copy.
     """
-    is_timeless = len(own_fields(record).get("time_unknown", ())) == len(TIMES)
-    fields = {name: _plain(record.get(name)) for name in _COMPARED if name != "created_at" or not is_timeless}
+    timeless = is_timeless(record)
+    fields = {name: _plain(record.get(name)) for name in _COMPARED if name != "created_at" or not timeless}
     if record["type"] == SESSION and isinstance(record.get("metadata"), dict):
         fields["metadata"] = {name: value for name, value in record["metadata"].items() if name != OWN}
     told = sorted(((log["log_id"], log) for log in logs if log["entries"]), key=lambda pair: pair[0])
-    return joined(content_hash(fields), *(_log_content(log, is_timeless) for _, log in told))
+    return joined(content_hash(fields), *(_log_content(log, timeless) for _, log in told))
+
+
+def is_timeless(record: Mapping[str, Any]) -> bool:
+    """Whether nothing tells when it was made or changed: its times are those of the copy that brought it."""
+    return len(own_fields(record).get("time_unknown", ())) == len(TIMES)
 
 
 def joined(*parts: str) -> str:
@@ -73,8 +78,8 @@ def joined(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _log_content(log: Log, is_timeless: bool) -> str:
-    names = ("seq", "key") if is_timeless else ("seq", "key", "created_at")
+def _log_content(log: Log, timeless: bool) -> str:
+    names = ("seq", "key") if timeless else ("seq", "key", "created_at")
     digest = hashlib.sha256(log["log_id"].encode())
     entries = log["entries"]
     for begin in range(0, len(entries), _ENTRIES_AT_A_TIME):

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from legacy.session_files import file_name, is_hashed
-from legacy.stores.contents import history_in
+from legacy.stores.contents import document_content, history_in, is_timeless
 from legacy.stores.parcels import Log, Parcel, Record
 from legacy.stores.session_data import canonical_as_session_data
 from session_adapter.documents import exported, trace_of
 from session_adapter.entries import history_of, shown_elements
 from session_adapter.formats import CANONICAL, Format, detect
-from session_adapter.formats.places import text_of
+from session_adapter.formats.format import TIMES
+from session_adapter.formats.places import is_mapping, text_of
 from session_adapter.identity import SessionKey, session_id_of, visible_id
 from unified_storage.errors import StorageValidationError
 
@@ -36,12 +37,20 @@ def legacy_document(record: Record, logs: Iterable[Log]) -> tuple[str, Document]
     format = detect(document)
     if format is CANONICAL or (entries and format.history_path is None):
         bodies = [entry["body"] for entry in entries]
-        times = {name: record[name] for name in ("created_at", "updated_at")}
+        times = {name: record[name] for name in TIMES}
         document = canonical_as_session_data(document, bodies, id=id, **times)
     elif entries and trace_of(record) is None:
         # events came to a document that had no list: they go where such documents keep theirs
         document = format.with_history(document, [item for entry in entries for item in _shown(entry, format)])
     return id, _with_long_id(id, document)
+
+
+def is_document_of(parcel: Parcel, document: Document, found: Document) -> bool:
+    """Whether *found*, what a file holds, is the *document* of *parcel*; times that nobody knew are those it holds."""
+    if is_timeless(parcel.record) and is_mapping(document.get("metadata")) and is_mapping(found.get("metadata")):
+        given = {name: found["metadata"].get(name) for name in TIMES}
+        document = {**document, "metadata": {**document["metadata"], **given}}
+    return document_content(found) == document_content(document)
 
 
 def _shown(entry: dict[str, Any], format: Format) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -160,6 +160,19 @@ def _keyed_once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 # the way back
+
+
+def retimed(parcel: Parcel, times: Mapping[str, Any]) -> Parcel:
+    """*parcel*, of which nobody knows when it was, with the times that it was given elsewhere."""
+    given = {name: times[name] for name in TIMES if isinstance(times.get(name), datetime)}
+    record = parcel.record | given
+    stands = {parcel.record["updated_at"]: record["updated_at"]}
+    logs = [{**log, "entries": [_restamped(entry, stands) for entry in log["entries"]]} for log in parcel.logs]
+    return replace(parcel, record=record, logs=logs)
+
+
+def _restamped(entry: dict[str, Any], stands: Mapping[Any, Any]) -> dict[str, Any]:
+    return entry | {"created_at": stands.get(entry["created_at"], entry["created_at"])}
 
 
 def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerFormat) -> Found:

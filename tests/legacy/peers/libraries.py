@@ -22,20 +22,25 @@ _READERS = REPOSITORY / "tests" / "legacy" / "peers" / "readers"
 def found_by(reader: str, module: str, *arguments: str, told: Any = None) -> Any:
     """What the program *reader* of this folder prints, read as JSON.
 
-    Where *module* is not installed the test is skipped; it fails where REQUIRE_ENGINES wants everything.
-
     Args:
+        module: the library; see :func:`need`.
         told: what it finds on its input, as JSON.
     """
-    if not _has(module):
-        reason = f"{PYTHON} has no {module}; `make bench` installs it"
-        if required() >= SERVERS.keys():
-            pytest.fail(f"REQUIRE_ENGINES wants all, and {reason}", pytrace=False)
-        pytest.skip(reason)
+    need(module)
     program: list[str | Path] = [PYTHON, _READERS / reader, *arguments]
     ran = subprocess.run(program, input=json.dumps(told), capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
+
+
+def need(module: str) -> None:
+    """Skip the test where *module* is not installed; fail it where REQUIRE_ENGINES wants everything."""
+    if _has(module):
+        return
+    reason = f"{PYTHON} has no {module}; `make bench` installs it"
+    if required() >= SERVERS.keys():
+        pytest.fail(f"REQUIRE_ENGINES wants all, and {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 @cache

@@ -31,14 +31,15 @@ def running(url: str, folder: Path, **settings: str) -> Iterator[tuple[str, subp
             [*SERVE, "--url", url, "--port", str(port)], env=os.environ | settings, stderr=written, cwd=folder
         )
     try:
-        _wait_for(f"http://127.0.0.1:{port}/healthz", process, log)
+        wait_for(f"http://127.0.0.1:{port}/healthz", process, log)
         yield f"http://127.0.0.1:{port}", process, log
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until *process* answers; fails with its *log* where it ends instead."""
     for _ in range(1200):
         assert process.poll() is None, log.read_text()
         try:

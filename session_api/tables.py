@@ -176,15 +176,17 @@ class SessionTables(Protocol):
 
 
 class SessionTaken(StorageAlreadyExistsError):
-    """The id of a new session is in use.
-
-    Attributes:
-        user_id: whose session has it.
-    """
+    """The id of a new session is in use."""
 
     def __init__(self, session_id: str, user_id: str | None) -> None:
-        super().__init__(f"there is a session {session_id!r}", details={"session_id": session_id})
-        self.user_id = user_id
+        facts = {"session_id": session_id, "user_id": user_id}
+        super().__init__(f"there is a session {session_id!r}", details=facts)
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose session has it."""
+        found: str | None = self.details["user_id"]
+        return found
 
 
 class SeveralSessions(StorageConflictError):

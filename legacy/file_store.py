@@ -81,6 +81,13 @@ class FileSessionStore(ISessionStore):
         check_session_id(session_id)
         return self._failures.answered("session_exists", lambda: self._file(session_id).exists(), False)
 
+    def session_ids(self) -> list[str]:
+        """The ids of all sessions, in any order; only documents whose ids stand nowhere else are read.
+
+        Each damaged one of these is reported and left out (strict: raised).
+        """
+        return self._failures.answered("session_ids", lambda: [*self._ids()], [])
+
     def _save(self, session_id: str, session_data: dict[str, Any]) -> bool:
         file = self._file(session_id)
         document = _with_id(session_id, session_data) if is_hashed(file.name) else session_data
@@ -113,6 +120,23 @@ class FileSessionStore(ISessionStore):
                 self._failures.of_a_part("list_sessions", error)
                 continue
             yield summary_of(_listed_id(file.name, document), document)
+
+    def _ids(self) -> Iterator[str]:
+        for file in self._files():
+            known = _listed_id(file.name, {})
+            if known is not None:
+                yield known
+                continue
+            try:
+                document = _document(file)
+                found = detect(document).document_id(document)
+            except FileNotFoundError:
+                continue  # deleted while we were listing
+            except (OSError, StorageIntegrityError) as error:
+                self._failures.of_a_part("session_ids", error)
+                continue
+            if found is not None and (text := text_of(found)) is not None:
+                yield text
 
     def _files(self) -> list[Path]:
         try:

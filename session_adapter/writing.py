@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,11 +18,12 @@ from session_adapter.documents import (
     with_own_times,
 )
 from session_adapter.entries import element_entry, history_of, same_form
-from session_adapter.formats import Format
+from session_adapter.formats import Format, entry_body
 from session_adapter.formats.places import value_at, with_value
 from session_adapter.history import History
 from session_adapter.identity import SESSION, SessionId, record_id
 from session_adapter.metadata import own_fields
+from session_adapter.naming import named_record
 from session_adapter.reading import session_record, session_records
 from session_adapter.timestamps import Zone, read_time
 from session_adapter.trace import Trace
@@ -43,17 +44,26 @@ class Saving:
 
     Attributes:
         expected_version: of the stored record; None for whatever is there.
+        exact: the document is not what a view handed out: its times are its own, and its history is the list it has.
     """
 
     session: SessionId
     snapshot: Snapshot
     expected_version: int | None = None
+    exact: bool = False
 
     @classmethod
-    def of(cls, session: SessionId, document: Mapping[str, Any], expected_version: int | None = None) -> Saving:
+    def of(
+        cls,
+        session: SessionId,
+        document: Mapping[str, Any],
+        expected_version: int | None = None,
+        *,
+        exact: bool = False,
+    ) -> Saving:
         """Raises ``StorageValidationError`` for an id or a document that cannot be stored."""
         record_id(session)
-        return cls(session, Snapshot.of(document), expected_version)
+        return cls(session, Snapshot.of(document), expected_version, exact)
 
     @property
     def stored_id(self) -> str:
@@ -108,7 +118,13 @@ def _first(session: SessionId, split: Split, now: datetime, zone: Zone) -> Recor
     own = {} if split.texts is None else {"history": Trace.of_new(split.texts).facts()}
     created = read_time(split.format.created_at(split.document), zone).moment
     earlier = created is not None and created <= now
-    return record_of(session, split, own) | ({"created_at": created} if earlier else {})
+    record = named_record(record_of(session, split, own), _bodies(split))
+    return record | ({"created_at": created} if earlier else {})
+
+
+def _bodies(split: Split) -> Iterator[Any]:
+    """Of the entries that hold its list, oldest first."""
+    return (entry_body(split.format, decode(text)) for text in split.texts or ())
 
 
 async def _append_list(tx: IUnifiedStorage, stored_id: str, split: Split, zone: Zone) -> None:
@@ -119,12 +135,15 @@ async def _append_list(tx: IUnifiedStorage, stored_id: str, split: Split, zone: 
 
 async def _over(tx: IUnifiedStorage, saving: Saving, stored: Record, zone: Zone) -> Record:
     """The record of *saving* over *stored*; its log is brought to its list first."""
-    split = saving.snapshot.split(with_own_times(saving.snapshot.document, stored))
+    document = saving.snapshot.document
+    split = saving.snapshot.split(document if saving.exact else with_own_times(document, stored))
     trace = trace_of(stored)
     # Entries that the document read before did not show are not proved to be seen by its version.
-    exact = saving.expected_version is not None and trace is not None
+    exact = (saving.exact or saving.expected_version is not None) and trace is not None
+    had_list = trace is not None
     trace = await _brought(tx, stored, trace, split, zone, exact=exact)
-    return _record_over(saving.session, stored, split, trace)
+    record = _record_over(saving.session, stored, split, trace)
+    return named_record(record, _bodies(split), are_all=False) if had_list or split.texts else record
 
 
 async def _brought(
@@ -186,6 +205,9 @@ async def update_session(
     else:
         split = _split(changed, format)
         trace = await _brought(tx, stored, trace, split, zone, exact=exact and trace is not None)
+        named = named_record(_record_over(session, stored, split, trace), _bodies(split), are_all=False)
+        await tx.save(named)
+        return
     await tx.save(_record_over(session, stored, split, trace))
 
 

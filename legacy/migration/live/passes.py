@@ -1,0 +1,284 @@
+"""A pass: every session of both stores, batch by batch, brought to what L holds, without holding up a single write.
+
+What is read from L is written where nothing has moved since: the item's ``seq`` is as it was before L was read, and no
+write is under way. Whatever is being written is looked at again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
+
+from legacy.migration.live import steps
+from legacy.migration.live.batches import EQUAL, Batch
+from legacy.migration.live.failures import AbsenceUnclearError, GuardStoppedError, LegacyStoreError
+from legacy.migration.live.intents import ATTEMPTS, is_abandoned
+from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
+from legacy.migration.live.phases import Phase
+from legacy.migration.live.recovering import Recovery
+from legacy.migration.live.roster import Roster
+from legacy.migration.live.rules import ALL, Rules
+from legacy.migration.live.state import Item, Migration, items_in, migration_in, standing_in
+from session_adapter.timestamps import Zone
+from unified_storage.errors import StorageError
+from unified_storage.interface import IUnifiedStorage, Record
+
+CHECKPOINT_TYPE = "_migration_checkpoint"
+PASS_ID = "pass"
+BATCH = 200
+MAX_DELETED = 100
+"""Deletions by one pass, beyond which it stops; and never more than a hundredth of what there is."""
+_RETRY_SECONDS = 0.05
+_LOOKS = 200
+"""After so many, a session that the legacy store lists and does not hand out is quarantined."""
+
+Pace = Callable[[int], Awaitable[None]]
+"""Called after a batch with how many sessions it had; returns when the next may begin."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of the sessions that a pass read.
+
+    ``read = copied + equal + duplicate + conflict + tombstoned + quarantined``; ``retried`` counts looks at what was
+    being written.
+    """
+
+    read: int = 0
+    copied: int = 0
+    equal: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    tombstoned: int = 0
+    quarantined: int = 0
+    retried: int = 0
+
+    @property
+    def is_closed(self) -> bool:
+        told = (self.copied, self.equal, self.duplicate, self.conflict, self.tombstoned, self.quarantined)
+        return self.read == sum(told)
+
+    def with_counted(self, outcomes: Sequence[str]) -> Ledger:
+        counts = {name: getattr(self, name) + outcomes.count(name) for name in {*outcomes}}
+        return replace(self, read=self.read + len(outcomes), **counts)
+
+
+@dataclass(frozen=True)
+class PassState:
+    """How far a pass is; written in the step of the batch that it describes.
+
+    Attributes:
+        from_epoch: the epoch that was settled when it began.
+        after: the record id behind which it goes on.
+        total: sessions that there were to look at when it began.
+        later: ids behind which it is, and which were being written.
+    """
+
+    number: int = 0
+    from_epoch: int = 0
+    after: str = ""
+    total: int = 0
+    done: int = 0
+    complete: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+    later: tuple[str, ...] = ()
+    version: int = 0
+
+    @classmethod
+    def of(cls, record: Record | None) -> Self:
+        if record is None:
+            return cls()
+        data = dict(record["data"])
+        data["ledger"], data["later"] = Ledger(**data["ledger"]), tuple(data["later"])
+        return cls(**data, version=record["version"])
+
+    def record(self) -> Record:
+        data = asdict(self)
+        del data["version"]
+        data["later"] = list(self.later)
+        return {"id": PASS_ID, "type": CHECKPOINT_TYPE, "data": data}
+
+    def counts_for(self, migration: Migration) -> bool:
+        """Whether it is complete, and began when everybody wrote both stores already."""
+        return self.complete and self.from_epoch >= migration.pass_from
+
+
+async def pass_in(storage: IUnifiedStorage) -> PassState:
+    """The pass that is under way, or was the last."""
+    return PassState.of(await storage.load(PASS_ID, type=CHECKPOINT_TYPE))
+
+
+class PhaseLeftError(StorageError):
+    """The phase is none any more in which L is copied to U."""
+
+    code = "STORAGE_PHASE_LEFT_ERROR"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a pass may not do without being told so.
+
+    Attributes:
+        max_deleted: deletions; None for the smaller of a hundred and a hundredth of the sessions.
+    """
+
+    max_deleted: int | None = None
+
+    def most(self, known: int) -> int:
+        return min(MAX_DELETED, max(1, known // 100)) if self.max_deleted is None else self.max_deleted
+
+
+class Pass:
+    """One pass over both stores; one that was killed goes on at its last batch.
+
+    Args:
+        recovery: ends what was abandoned on the way.
+        pace: holds the next batch back.
+    """
+
+    def __init__(
+        self,
+        storage: IUnifiedStorage,
+        legacy: LegacySide,
+        recovery: Recovery,
+        zone: Zone,
+        rules: Rules = ALL,
+        *,
+        guard: Guard = Guard(),
+        batch: int = BATCH,
+        pace: Pace | None = None,
+    ) -> None:
+        self._storage = storage
+        self._legacy = legacy
+        self._recovery = recovery
+        self._zone = zone
+        self._rules = rules
+        self._guard = guard
+        self._batch = batch
+        self._pace = pace
+
+    async def run(self) -> PassState:
+        """From where the last run stopped to the end; a new pass where that one was complete or is void.
+
+        Raises:
+            GuardStoppedError: it would delete too much, or L is suddenly empty.
+            PhaseLeftError: L is not the primary any more.
+        """
+        roster = Roster()
+        try:
+            state = await self._begun()
+            await roster.fill(self._storage, self._legacy, orphans=self._rules.orphans)
+            await self._check_source(roster)
+            state = await self._sized(state, roster.total)
+            while ids := roster.behind(state.after, self._batch):
+                state = await self._step(state, ids, after=ids[-1])
+            return await self._completed(await self._until_nothing_moves(state))
+        finally:
+            roster.close()
+
+    # beginning and ending
+
+    async def _begun(self) -> PassState:
+        migration = await migration_in(self._storage)
+        self._check_phase(migration)
+        if self._rules.pass_after_settled and not migration.settled:
+            raise PhaseLeftError("not every member has acknowledged the phase; a pass would miss what they write")
+        state = await pass_in(self._storage)
+        if state.number and not state.complete and state.from_epoch >= migration.pass_from:
+            return state
+        fresh = PassState(state.number + 1, migration.epoch, version=state.version)
+        return await self._saved(fresh)
+
+    async def _sized(self, state: PassState, total: int) -> PassState:
+        return await self._saved(replace(state, total=total))
+
+    async def _completed(self, state: PassState) -> PassState:
+        steps.at("pass:ends")
+        return await self._saved(replace(state, complete=True))
+
+    async def _saved(self, state: PassState) -> PassState:
+        await self._storage.save(state.record(), expected_version=state.version)
+        return replace(state, version=state.version + 1)
+
+    async def _check_source(self, roster: Roster) -> None:
+        if self._rules.mass_guard and not roster.in_legacy and roster.total > 1:
+            told = f"the legacy store is empty, and the target has {roster.total} sessions of it: is it mounted?"
+            raise GuardStoppedError(told, details={"sessions": roster.total})
+
+    def _check_phase(self, migration: Migration) -> None:
+        if migration.phase not in (Phase.DUAL_WRITE, Phase.SHADOW_READ):
+            raise PhaseLeftError(f"no pass goes over the stores in phase {migration.phase.name_shown}")
+
+    # batches
+
+    async def _until_nothing_moves(self, state: PassState) -> PassState:
+        for attempt in itertools.count(1):
+            if not state.later:
+                break
+            await asyncio.sleep(_RETRY_SECONDS)
+            for item in (await items_in(self._storage, state.later)).values():
+                if is_abandoned(item.intent):
+                    await self._recovery.end(item)
+            retried = replace(state, ledger=replace(state.ledger, retried=state.ledger.retried + len(state.later)))
+            is_last = attempt == _LOOKS
+            state = await self._step(replace(retried, later=()), [*state.later], after=state.after, is_last=is_last)
+        return state
+
+    async def _step(self, state: PassState, ids: Sequence[str], *, after: str, is_last: bool = False) -> PassState:
+        before = await items_in(self._storage, ids)
+        still = [item for item in before.values() if item.intent is None or self._rules.backfill != "checked"]
+        steps.at("pass:items-read")
+        found = await confirmed(self._legacy, [item.session_id for item in still])
+        self._check_answers(found)
+        steps.at("pass:legacy-read")
+        answers = {item.id: (item, found[item.session_id]) for item in still}
+        unclear = [] if is_last else [id for id, (_, told) in answers.items() if isinstance(told, AbsenceUnclearError)]
+        looked = {id: told for id, told in answers.items() if id not in unclear}
+        moved = await self._storage.atomically(
+            lambda tx: self._written(tx, state, ids, looked, after), attempts=ATTEMPTS
+        )
+        steps.at("pass:batch-written")
+        if self._pace is not None:
+            await self._pace(len(ids))
+        return moved
+
+    def _check_answers(self, found: Mapping[str, Document | StorageError | None]) -> None:
+        failures = [answer for answer in found.values() if type(answer) is LegacyStoreError]
+        if failures and len(failures) == len(found):
+            raise failures[0]  # it is the store that fails, not a session
+
+    async def _written(
+        self,
+        tx: IUnifiedStorage,
+        state: PassState,
+        ids: Sequence[str],
+        looked: Mapping[str, tuple[Item, Document | StorageError | None]],
+        after: str,
+    ) -> PassState:
+        migration = (await standing_in(tx, "")).migration
+        if self._rules.backfill_checks_phase:
+            self._check_phase(migration)
+        now = await items_in(tx, ids)
+        batch = Batch(self._zone, self._rules)
+        for id, (seen, answer) in looked.items():
+            has_moved = now[id].intent is not None or now[id].seq != seen.seq
+            if not has_moved or self._rules.backfill != "checked":
+                batch.add(now[id], answer)
+        # What everybody's rules have brought into both stores since needs no pass, however often it is written.
+        written = [item.id for item in now.values() if item.state is None and item.synced_epoch >= migration.pass_from]
+        outcomes = dict.fromkeys((id for id in written if id not in batch), EQUAL) | await batch.write(tx)
+        ledger = state.ledger.with_counted([*outcomes.values()])
+        self._check_guard(ledger, state.total)
+        later = (*state.later, *(id for id in ids if id not in outcomes))
+        moved = replace(state, after=after, done=state.done + len(outcomes), ledger=ledger, later=later)
+        await tx.save(moved.record(), expected_version=state.version)
+        return replace(moved, version=state.version + 1)
+
+    def _check_guard(self, ledger: Ledger, total: int) -> None:
+        most = self._guard.most(total)
+        if self._rules.mass_guard and ledger.tombstoned > most:
+            told = f"the pass would delete more than {most} sessions in the target that the legacy store no longer has"
+            raise GuardStoppedError(told, details={"deleted": ledger.tombstoned, "sessions": total})

@@ -1,0 +1,123 @@
+"""Bringing single sessions to one state under their intent: abandoned writes, journals, and what repairs ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+from legacy.migration.live import steps
+from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, is_abandoned
+from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
+from legacy.migration.live.rules import Rules
+from legacy.migration.live.state import Intent, Item, MemberState, item_in, migration_in, save_item
+from legacy.migration.live.unified_side import held_in
+from legacy.migration.live.writes import NOT_STORABLE, document_written, hash_of, set_aside
+from session_adapter.timestamps import Zone
+from unified_storage.errors import StorageError, StorageIntegrityError
+from unified_storage.interface import IUnifiedStorage
+
+
+class Recovery:
+    """Ends writes that their owners did not end, in the direction of the phase in which they were begun.
+
+    Args:
+        me: what the one who recovers says of itself; a recovery that is killed is recovered by the next.
+    """
+
+    def __init__(
+        self,
+        storage: IUnifiedStorage,
+        legacy: LegacySide,
+        zone: Zone,
+        me: Callable[[], MemberState],
+        rules: Rules,
+    ) -> None:
+        self._storage = storage
+        self._legacy = legacy
+        self._zone = zone
+        self._me = me
+        self._rules = rules
+
+    async def end(self, item: Item, *, by_force: bool = False) -> bool:
+        """Take over the write that *item* shows and bring it to its end.
+
+        Args:
+            by_force: also from an owner who may be alive; the session is suspect afterwards.
+        Returns:
+            False where it is not abandoned any more, or cannot be ended now: it stays open.
+        """
+        if not self._rules.recover:
+            return False
+        grant = await self._storage.atomically(lambda tx: self._taken_over(tx, item, by_force), attempts=ATTEMPTS)
+        if grant is None:
+            return False
+        steps.at("recover:taken-over")
+        if not self._rules.recover_by_intent:
+            grant = replace(grant, phase=(await migration_in(self._storage)).phase)
+        return await self.ended(grant)
+
+    async def ended(self, grant: Grant) -> bool:
+        """Bring a write of one's own to its end, by the phase it was begun in; False where that cannot be done now."""
+        return await (self.from_legacy(grant) if grant.phase.reads_legacy else self.from_unified(grant))
+
+    async def from_legacy(self, grant: Grant) -> bool:
+        """Bring U to what L holds, and release; False where L does not answer or cannot be believed."""
+        found = (await confirmed(self._legacy, [grant.session_id]))[grant.session_id]
+        steps.at("recover:legacy-read")
+        if isinstance(found, StorageIntegrityError):
+            await self._intents.release(grant, set_aside(found))
+            return True
+        if isinstance(found, StorageError) or (found is None and not await self._may_be_gone()):
+            await self._intents.let_go(grant)
+            return False
+        try:
+            await self._intents.release(grant, document_written(grant.session_id, found, self._zone))
+        except NOT_STORABLE as error:
+            await self._intents.release(grant, set_aside(error))
+        return True
+
+    async def from_unified(self, grant: Grant) -> bool:
+        """Bring L to what U holds, and release; False where L does not take it."""
+        held = (await held_in(self._storage, [grant.session_id]))[grant.session_id]
+        steps.at("recover:unified-read")
+        try:
+            await self.to_legacy(grant.session_id, held.document)
+        except StorageError:
+            await self._intents.let_go(grant)
+            return False
+        steps.at("recover:legacy-written")
+
+        async def told(_: IUnifiedStorage, item: Item) -> Item:
+            return replace(item, legacy_hash=hash_of(held.document))
+
+        await self._intents.release(grant, told)
+        return True
+
+    async def to_legacy(self, session_id: str, document: Document | None) -> None:
+        """Make L hold *document*, None for a deleted session."""
+        if document is not None:
+            await self._legacy.save(session_id, document)
+        elif await self._legacy.exists(session_id):
+            await self._legacy.delete(session_id)
+
+    @property
+    def _intents(self) -> Intents:
+        return Intents(self._storage, self._me, self._rules)
+
+    async def _may_be_gone(self) -> bool:
+        """Whether L, which does not find a session, holds others: a folder that is not mounted holds none."""
+        return not self._rules.mass_guard or bool(await self._legacy.ids())
+
+    async def _taken_over(self, tx: IUnifiedStorage, seen: Item, by_force: bool) -> Grant | None:
+        item = await item_in(tx, seen.id)
+        if item.intent is None or seen.intent is None or item.intent.token != seen.intent.token:
+            return None
+        living = not is_abandoned(item.intent)
+        if living and not by_force:
+            return None
+        me = self._me()
+        suspect = item.intent.phase if living and self._rules.suspects else item.suspect
+        intent = Intent(me.member, me.process, uuid4().hex, item.intent.phase, recovering=True)
+        await save_item(tx, item.stepped(intent=intent, suspect=suspect))
+        return Grant(item.session_id, intent.phase, intent.token)

@@ -11,9 +11,10 @@ import jwt
 import pytest
 
 from session_api.callers import Asking, Caller, Refused, SecurityKey, SignedTokens
+from session_api.databases import Databases
 from session_api.gate import OPEN
 from tests.session_api.clients import Watched, client_of, database
-from unified_storage import IUnifiedStorage, open_storage
+from unified_storage import open_storage
 
 SECRET = "s" * 40
 ROUTES = (
@@ -100,10 +101,10 @@ async def test_an_audience_has_to_be_met_where_one_is_set(watched: Watched):
             assert (await client.get("/sessions", headers=token(sub="a", **claims))).status_code == 401
 
 
-async def test_somebody_elses_session_is_as_one_that_is_not_there(storage: IUnifiedStorage):
+async def test_somebody_elses_session_is_as_one_that_is_not_there(databases: Databases):
     """T4.12: on every route the answers differ in the id alone, and nothing is changed."""
     who = SignedTokens([SECRET], ["HS256"], isolated=True)
-    async with client_of(database(storage), authenticate=who) as client:
+    async with client_of(databases, authenticate=who) as client:
         ann, bob = token(sub="ann"), token(sub="bob")
         await client.post("/sessions", json={"session_id": "theirs", "session_state": {"n": 1}}, headers=ann)
         before = (await client.get("/sessions/theirs", headers=ann)).json()
@@ -142,10 +143,10 @@ async def _asked(
     return answer.status_code, answer.text
 
 
-async def test_who_writes_is_told_by_the_token(storage: IUnifiedStorage):
+async def test_who_writes_is_told_by_the_token(databases: Databases):
     """A body that names another user makes no session of his."""
     who = SignedTokens([SECRET], ["HS256"], isolated=True)
-    async with client_of(database(storage), authenticate=who) as client:
+    async with client_of(databases, authenticate=who) as client:
         answer = await client.post("/sessions", json={"user_id": "ann"}, headers=token(sub="bob"))
         assert answer.json()["user_id"] == "bob"
 

@@ -24,19 +24,19 @@ async def made(client: httpx.AsyncClient, session_id: str, **fields: Any) -> dic
     return answer.json()
 
 
-async def test_parallel_changes_of_different_fields_lose_nothing(client: httpx.AsyncClient):
+async def test_parallel_changes_of_different_fields_lose_nothing(anywhere: httpx.AsyncClient):
     """S4.7: PATCH of state, metadata and summary beside renames; each of them stays."""
     for round in range(10):
         id = f"s{round}"
-        await made(client, id, session_state={"old": 1}, metadata={"old": 1})
+        await made(anywhere, id, session_state={"old": 1}, metadata={"old": 1})
         answers = await asyncio.gather(
-            client.patch(f"/sessions/{id}", json={"session_state": {"new": round}}),
-            client.patch(f"/sessions/{id}", json={"metadata": {"new": round}}),
-            client.patch(f"/sessions/{id}", json={"summary": {"summary": "S"}}),
-            client.post(f"/sessions/{id}/rename", json={"session_name": "N"}),
+            anywhere.patch(f"/sessions/{id}", json={"session_state": {"new": round}}),
+            anywhere.patch(f"/sessions/{id}", json={"metadata": {"new": round}}),
+            anywhere.patch(f"/sessions/{id}", json={"summary": {"summary": "S"}}),
+            anywhere.post(f"/sessions/{id}/rename", json={"session_name": "N"}),
         )
         assert {answer.status_code for answer in answers} == {200}
-        found = (await client.get(f"/sessions/{id}")).json()
+        found = (await anywhere.get(f"/sessions/{id}")).json()
         assert found["session_state"] == {"new": round}
         assert found["metadata"] == {"new": round}
         assert found["session_summary"] == {"summary": "S"}
@@ -55,14 +55,14 @@ async def test_a_rename_during_many_state_updates_loses_none(client: httpx.Async
     assert found["session_name"] in {f"n{n}" for n in range(5)}
 
 
-async def test_of_parallel_creates_of_one_id_one_succeeds(client: httpx.AsyncClient):
+async def test_of_parallel_creates_of_one_id_one_succeeds(anywhere: httpx.AsyncClient):
     """T4.3: the insert itself decides, and the session of the one that was told so stays."""
     for round in range(10):
         bodies = [{"session_id": f"s{round}", "user_id": f"u{n}", "session_state": {"n": n}} for n in range(4)]
-        answers = await asyncio.gather(*(client.post("/sessions", json=body) for body in bodies))
+        answers = await asyncio.gather(*(anywhere.post("/sessions", json=body) for body in bodies))
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         [winner] = [answer.json() for answer in answers if answer.status_code == 201]
-        assert (await client.get(f"/sessions/s{round}")).json() == winner
+        assert (await anywhere.get(f"/sessions/s{round}")).json() == winner
 
 
 async def test_a_session_may_begin_with_its_history_where_that_is_allowed(place: Place):
@@ -200,17 +200,17 @@ async def test_the_plain_session_wins_over_those_of_users_of_apps(client: httpx.
 
 
 @pytest.mark.parametrize("session_id", ["x" * 3000, "tab\there", " ", "~", "~~x", "ä" * 700, "id-sha256-00"])
-async def test_any_text_names_a_session(client: httpx.AsyncClient, session_id: str):
+async def test_any_text_names_a_session(anywhere: httpx.AsyncClient, session_id: str):
     from urllib.parse import quote
 
-    await made(client, session_id, session_state={"n": 1})
-    found = await client.get(f"/sessions/{quote(session_id, safe='')}")
+    await made(anywhere, session_id, session_state={"n": 1})
+    found = await anywhere.get(f"/sessions/{quote(session_id, safe='')}")
     assert found.json()["session_id"] == session_id
-    assert (await client.post("/sessions", json={"session_id": session_id})).status_code == 409
-    assert [item["session_id"] for item in (await client.get("/sessions")).json()["data"]] == [session_id]
+    assert (await anywhere.post("/sessions", json={"session_id": session_id})).status_code == 409
+    assert [item["session_id"] for item in (await anywhere.get("/sessions")).json()["data"]] == [session_id]
     body = {"session_ids": [session_id], "session_types": ["agent"]}
-    assert (await client.request("DELETE", "/sessions", json=body)).status_code == 204
-    assert (await client.get("/sessions")).json()["meta"]["total_count"] == 0
+    assert (await anywhere.request("DELETE", "/sessions", json=body)).status_code == 204
+    assert (await anywhere.get("/sessions")).json()["meta"]["total_count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,11 @@ async def test_any_text_names_a_session(client: httpx.AsyncClient, session_id: s
         b"\x00",
     ],
 )
-async def test_bodies_that_cannot_be_kept_are_refused_with_a_reason(client: httpx.AsyncClient, body: bytes):
-    answer = await client.post("/sessions", content=body, headers={"content-type": "application/json"})
+async def test_bodies_that_cannot_be_kept_are_refused_with_a_reason(anywhere: httpx.AsyncClient, body: bytes):
+    answer = await anywhere.post("/sessions", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     assert answer.json()["detail"]
-    assert (await client.get("/sessions")).json()["meta"]["total_count"] == 0
+    assert (await anywhere.get("/sessions")).json()["meta"]["total_count"] == 0
 
 
 async def test_values_come_back_as_they_went_in(client: httpx.AsyncClient):
@@ -253,8 +253,8 @@ async def test_values_come_back_as_they_went_in(client: httpx.AsyncClient):
     assert found["metadata"] == {"status": "x", "kind": "y", "~": 1, "scope": "z"}
 
 
-async def test_metadata_of_a_participants_name_is_no_participant(client: httpx.AsyncClient):
-    await made(client, "s", metadata={"user_id": "eve", "agent_id": "x", "name": "n"})
-    assert (await client.get("/sessions", params={"user_id": "eve"})).json()["data"] == []
-    assert (await client.get("/sessions", params={"session_name": "n"})).json()["data"] == []
-    assert "user_id" not in (await client.get("/sessions/s")).json()
+async def test_metadata_of_a_participants_name_is_no_participant(anywhere: httpx.AsyncClient):
+    await made(anywhere, "s", metadata={"user_id": "eve", "agent_id": "x", "name": "n"})
+    assert (await anywhere.get("/sessions", params={"user_id": "eve"})).json()["data"] == []
+    assert (await anywhere.get("/sessions", params={"session_name": "n"})).json()["data"] == []
+    assert "user_id" not in (await anywhere.get("/sessions/s")).json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from legacy.migration.decision import Memo
@@ -51,6 +51,26 @@ class Memos:
                 "told": memo.told,
             }
         await storage.batch_save([{"id": id, "type": TYPE, "data": data} for id, data in changed.items()])
+
+    async def forget(self, storage: IUnifiedStorage, keys: Iterable[RecordKey], known: dict[str, Any]) -> None:
+        """Keep no memo of *keys*; *known* is what :meth:`read` gave of their ids."""
+        left: dict[str, dict[str, Any]] = {}
+        for id, type in keys:
+            data = left.setdefault(id, dict(known.get(id, {})))
+            data.pop(self.name(type), None)
+        await storage.batch_save([{"id": id, "type": TYPE, "data": data} for id, data in left.items() if data])
+        await storage.batch_delete([id for id, data in left.items() if not data], type=TYPE)
+
+    async def written(self, storage: IUnifiedStorage) -> AsyncIterator[list[RecordKey]]:
+        """The keys of all that was written from this source, some at a time, by id."""
+        async for records in storage.stream_list({"type": TYPE}):
+            yield [(record["id"], type) for record in records for type in self._types_in(record["data"])]
+
+    def _types_in(self, data: Mapping[str, Any]) -> Iterator[str]:
+        for name in data:
+            digest, _, type = name.partition("/")
+            if digest == self._digest:
+                yield type or SESSION
 
     async def last_told(self, storage: IUnifiedStorage) -> dict[str, Any] | None:
         """What a copy from this source was told; None when there was none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ from typing import Any
 from legacy.stores.contents import entries_of, joined, session_content
 from legacy.stores.file_reading import VANISHED, FileRefused, parse, read_bytes, refusal_of
 from legacy.stores.legacy_survey import FolderSurvey, SessionFile, Surveyed, content_of, shown, understood
-from legacy.stores.parcels import IGNORED, QUARANTINED, Item, Parcel
+from legacy.stores.marks import Mark
+from legacy.stores.parcels import IGNORED, QUARANTINED, SESSION, Item, Parcel, RecordKey
 from legacy.stores.session_data import as_session_data
 from session_adapter.documents import imported
+from session_adapter.identity import record_id
 from session_adapter.timestamps import zone_named
 from unified_storage.clock import Clock, utc_now
 from unified_storage.errors import StorageConfigurationError, StorageError
 
 _FILES_AT_A_TIME = 40
+_MARKS_AT_A_TIME = 500
 LOCAL = "local"
 
 
@@ -64,6 +67,19 @@ class LegacyFiles:
         while files := self._survey.sessions(place, _FILES_AT_A_TIME):
             yield await asyncio.to_thread(lambda files: [self._one_or_twin(file) for file in files], files)
             place = files[-1].told.id
+
+    async def marks(self) -> AsyncIterator[list[Mark]]:
+        """See ``MarkedSource``. Every file is read for it: their times are too coarse to be trusted."""
+        await self.survey()
+        place = ""
+        while files := self._survey.sessions(place, _MARKS_AT_A_TIME):
+            yield [Mark(_key(file.told.id), file.digest, is_exact=True, file=shown(file.name)) for file in files]
+            place = files[-1].told.id
+
+    async def parcels_at(self, keys: Sequence[RecordKey]) -> list[Parcel | Item]:
+        """See ``MarkedSource``."""
+        files = [self._survey.session(visible_id(id)) for id, _ in keys]
+        return await asyncio.to_thread(lambda: [self._one_or_twin(file) for file in files])
 
     async def close(self) -> None:
         self._survey.close()
@@ -129,6 +145,10 @@ class LegacyFiles:
 
 def _has_vanished(one: Parcel | Item) -> bool:
     return isinstance(one, Item) and one.reasons == (VANISHED,)
+
+
+def _key(id: str) -> RecordKey:
+    return record_id(id), SESSION
 
 
 def visible_id(stored: str) -> str:

@@ -167,15 +167,12 @@ class FolderSurvey:
 
     def sessions(self, after: str, limit: int) -> list[Surveyed]:
         """The next sessions behind the id *after*, by id."""
-        rows = self._database.execute(
-            "SELECT name, digest, content, id, created, updated, reasons FROM files "
-            "WHERE outcome IS NULL AND id > ? ORDER BY id LIMIT ?",
-            (after, limit),
-        )
-        return [
-            Surveyed(name, digest, content, Told(id, _known(created), _known(updated), tuple(json.loads(warnings))))
-            for name, digest, content, id, created, updated, warnings in rows
-        ]
+        rows = self._database.execute(f"{_SURVEYED} AND id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [_surveyed(row) for row in rows]
+
+    def session(self, id: str) -> Surveyed:
+        """A session that was found."""
+        return _surveyed(self._database.execute(f"{_SURVEYED} AND id = ?", (id,)).fetchone())
 
     def twins_of(self, id: str, content: str) -> list[bytes]:
         """The files that say the same as the one that was found to be the session *id*, by name."""
@@ -217,6 +214,14 @@ class FolderSurvey:
                 self._database.execute(
                     "UPDATE files SET outcome = ?, reasons = ? WHERE name = ?", (outcome, json.dumps([reason]), name)
                 )
+
+
+_SURVEYED = "SELECT name, digest, content, id, created, updated, reasons FROM files WHERE outcome IS NULL"
+
+
+def _surveyed(row: tuple[bytes, str, str, str, int | None, int | None, str]) -> Surveyed:
+    name, digest, content, id, created, updated, warnings = row
+    return Surveyed(name, digest, content, Told(id, _known(created), _known(updated), tuple(json.loads(warnings))))
 
 
 def _as_json(words: tuple[str, ...]) -> str:

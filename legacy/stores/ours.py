@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from legacy.stores.contents import whole_content
-from legacy.stores.parcels import QUARANTINED, SESSION, Item, Log, Parcel, Record, RecordKey
+from legacy.stores.marks import Mark
+from legacy.stores.parcels import IGNORED, QUARANTINED, SESSION, Item, Log, Parcel, Record, RecordKey
 from legacy.stores.survey import temporary_database
 from session_adapter.entries import history_of
 from unified_storage.errors import StorageConflictError, StorageIntegrityError, StorageValidationError
@@ -15,6 +16,7 @@ from unified_storage.interface import IUnifiedStorage
 from unified_storage.logs import LogName, parse_log_id
 
 _RECORDS_AT_A_TIME = 50
+_HEADS_AT_A_TIME = 500
 _ENTRIES_AT_A_TIME = 1_000
 _ATTEMPTS = 5
 
@@ -91,9 +93,10 @@ class OurStorage:
         self.told: dict[str, Any] = {}
         self.storage = storage
         self._index = LogIndex()
+        self._is_indexed = False
 
     async def survey(self) -> int:
-        await self._index.fill(self.storage)
+        await self._fill()
         return await self.storage.count()
 
     async def findings(self) -> AsyncIterator[list[Item]]:
@@ -123,6 +126,24 @@ class OurStorage:
             return None if record is None else await self._parcel(record)
         except StorageIntegrityError as error:
             return Item(None, head["id"], QUARANTINED, ("unreadable",), head["type"], detail=error.message)
+
+    async def marks(self) -> AsyncIterator[list[Mark]]:
+        """See ``MarkedSource``."""
+        async for heads in self.storage.stream_list(batch_size=_HEADS_AT_A_TIME, with_data=False):
+            yield [Mark((head["id"], head["type"]), repr(_state(head)), is_exact=True) for head in heads]
+
+    async def parcels_at(self, keys: Sequence[RecordKey]) -> list[Parcel | Item]:
+        """See ``MarkedSource``."""
+        if not self._is_indexed:
+            await self._fill()
+        heads = [{"id": id, "type": type} for id, type in keys]
+        records = await self._whole(heads)
+        found = [await self._parcel_or_damage(head, records.get((head["id"], head["type"]))) for head in heads]
+        return [one or Item(None, key[0], IGNORED, ("vanished",), key[1]) for key, one in zip(keys, found, strict=True)]
+
+    async def _fill(self) -> None:
+        await self._index.fill(self.storage)
+        self._is_indexed = True
 
     async def sessions(self, session_id: str) -> list[Parcel]:
         """The sessions that people see under *session_id*: the plain one, or those of several apps and users.

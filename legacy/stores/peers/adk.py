@@ -14,6 +14,7 @@ from typing import Any
 
 from legacy.stores.file_reading import FileRefused
 from legacy.stores.parcels import IGNORED, QUARANTINED, SESSION, Item
+from legacy.stores.peers.adk_marks import marked, marked_sessions, marked_states
 from legacy.stores.peers.adk_places import EventPlaces, SessionOf
 from legacy.stores.peers.adk_rows import Oddities, event_row, state_of, time_text, utc_text, v0_event_row
 from legacy.stores.peers.adk_tables import (
@@ -144,13 +145,27 @@ class AdkStore:
     async def units(self) -> AsyncIterator[list[Unit | Item]]:
         async for rows in self._rows.stream("SELECT app_name, user_id, id FROM sessions"):
             yield [_session_unit(row) for row in rows]
-        async for rows in self._rows.stream(_ORPHANS):
-            yield [_orphans(row) for row in rows]
+        async for items in self._orphaned():
+            yield items
         for table in (APP_STATES, USER_STATES):
             if table in self._tables:
                 names = ", ".join((*state_key(table), "update_time"))
                 async for rows in self._rows.stream(f"SELECT {names} FROM {table}"):
                     yield [_state_unit(table, row) for row in rows if not self._is_blank(row)]
+
+    async def marked_units(self) -> AsyncIterator[list[Unit | Item]]:
+        async for rows in self._rows.stream(marked_sessions(self._rows)):
+            yield [marked(_session_unit(row), row) for row in rows]
+        async for items in self._orphaned():
+            yield items
+        for table in (APP_STATES, USER_STATES):
+            if table in self._tables:
+                async for rows in self._rows.stream(marked_states(self._rows, table)):
+                    yield [marked(_state_unit(table, row), row) for row in rows if not self._is_blank(row)]
+
+    async def _orphaned(self) -> AsyncIterator[list[Unit | Item]]:
+        async for rows in self._rows.stream(_ORPHANS):
+            yield [_orphans(row) for row in rows]
 
     def unit(self, key: Key) -> Unit:
         self._writing.check_key(_parts(key))

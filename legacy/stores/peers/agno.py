@@ -7,6 +7,7 @@ from typing import Any
 
 from legacy.stores.parcels import IGNORED, QUARANTINED, Item
 from legacy.stores.peers.agno_1 import sessions_of_1, units_of_1
+from legacy.stores.peers.agno_marks import marked, marked_sessions
 from legacy.stores.peers.agno_tables import AgnoTables, found_tables, made_tables, told_format
 from legacy.stores.peers.json_columns import (
     Decoded,
@@ -95,6 +96,18 @@ class AgnoStore:
             return
         async for rows in self._rows.stream(f"SELECT session_id FROM {self._sessions}"):
             yield [unit_of(row["session_id"], self._tables.sessions[0]) for row in rows]
+        if self._runs is not None:
+            async for items in self._orphans(self._runs):
+                yield items
+
+    async def marked_units(self) -> AsyncIterator[list[Unit | Item]]:
+        if self.format not in (AGNO3, AGNO2):  # of what other programs write nobody has seen how times move
+            async for units in self.units():
+                yield units
+            return
+        label = self._tables.sessions[0]
+        async for rows in self._rows.stream(marked_sessions(self._rows, self._sessions, self._runs)):
+            yield [marked(unit_of(row["session_id"], label), row) for row in rows]
         if self._runs is not None:
             async for items in self._orphans(self._runs):
                 yield items

@@ -34,11 +34,15 @@ class Unit:
     Attributes:
         place: what its store finds it by, a text that means something to that store alone.
         label: where it was found, for reports; never contents.
+        mark: another text whenever it was changed, see :class:`Marking`; None where only reading it tells.
+        moment: when it was changed last, as the store says.
     """
 
     key: Key
     place: str = ""
     label: str | None = None
+    mark: str | None = None
+    moment: datetime | None = None
 
     @property
     def record_key(self) -> RecordKey:
@@ -153,6 +157,17 @@ class Settling(Protocol):
 
         Raises:
             StorageValidationError: it cannot stand there.
+        """
+
+
+@runtime_checkable
+class Marking(Protocol):
+    """A store that tells without being read whole what has changed in it."""
+
+    def marked_units(self) -> AsyncIterator[list[Unit | Item]]:
+        """See ``PeerStore.units``; units come with marks.
+
+        A mark may stay as it is when a change follows another within two seconds: many stores know whole seconds only.
         """
 
 

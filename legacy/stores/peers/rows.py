@@ -59,6 +59,11 @@ class Rows(ABC):
         mark = "`" if self.engine == "mysql" else '"'
         return ".".join(mark + part.replace(mark, mark * 2) + mark for part in name.split(".", 1))
 
+    def versions_of(self, table: str) -> str:
+        """A number in SQL that is another one after a row of *table* was written; 0 where the engine has none."""
+        # The number of the transaction that wrote the row: some writers forget its time.
+        return f"CAST(CAST({table}.xmin AS text) AS bigint)" if self.engine == "postgresql" else "0"
+
     def listed(self, count: int) -> str:
         """``?, ?, ?``"""
         return ", ".join("?" * count)

@@ -8,8 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from legacy.stores.file_reading import refusal_of
-from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel, Source
-from legacy.stores.peers.kinds import AppKey, Found, Key, Opening, PeerStore, Unit, record_key, shown_key
+from legacy.stores.marks import Mark
+from legacy.stores.parcels import DUPLICATE, QUARANTINED, SESSION, Item, Parcel, RecordKey, Source
+from legacy.stores.peers.kinds import (
+    AppKey,
+    Found,
+    Key,
+    Marking,
+    Opening,
+    PeerStore,
+    Unit,
+    record_key,
+    shown_key,
+)
 from legacy.stores.peers.packing import Packing
 from legacy.stores.peers.registry import open_to_read
 from legacy.stores.survey import in_batches, temporary_database
@@ -46,28 +57,52 @@ class PeerSource:
     async def survey(self) -> int:
         async for batch in self.store.units():
             for one in batch:
-                self._note(one if isinstance(one, Item) else self._indexed(one))
+                self._taken_up(one)
         (count,) = self._index.execute("SELECT count(*) FROM units").fetchone()
         return int(count)
 
-    def _indexed(self, unit: Unit) -> Item | None:
-        """Note where the unit is; an Item where it cannot be named, or another place has it already."""
+    async def marks(self) -> AsyncIterator[list[Mark]]:
+        """See ``MarkedSource``."""
+        store = self.store
+        async for batch in store.marked_units() if isinstance(store, Marking) else store.units():
+            travels = [one for one in batch if self._taken_up(one) and isinstance(one, Unit)]
+            yield [Mark(unit.record_key, unit.mark, moment=unit.moment, file=unit.label) for unit in travels]
+
+    async def parcels_at(self, keys: Sequence[RecordKey]) -> list[Parcel | Item]:
+        """See ``MarkedSource``."""
+        select = "SELECT key, place, label FROM units WHERE id = ? AND type = ?"
+        rows = [self._index.execute(select, key).fetchone() for key in keys]
+        found: list[Parcel | Item] = []
+        for begin in range(0, len(rows), _AT_A_TIME):
+            units = [Unit(_as_key(key), place, label) for key, place, label in rows[begin : begin + _AT_A_TIME]]
+            found += await self.parcels(units)
+        return found
+
+    def _taken_up(self, one: Unit | Item) -> bool:
+        """Note where *one* is, or why it does not travel; whether it does, and was not told before."""
+        indexed = one if isinstance(one, Item) else self._indexed(one)
+        if isinstance(indexed, Item):
+            self._note(indexed)
+            return False
+        return indexed
+
+    def _indexed(self, unit: Unit) -> Item | bool:
+        """Note where the unit is, and whether that is news; an Item where it has no name, or that of another place."""
         try:
             stored, kind = record_key(unit.key)
         except StorageValidationError as error:
             return Item(unit.label, shown_key(unit.key), QUARANTINED, ("invalid_session_id",), detail=error.message)
         row = (stored, kind, _as_text(unit.key), unit.place, unit.label)
         if self._index.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?)", row).rowcount:
-            return None
+            return True
         known = self._index.execute("SELECT place FROM units WHERE id = ? AND type = ?", (stored, kind)).fetchone()
         if known == (unit.place,):  # told twice, as scanning does
-            return None
+            return False
         return Item(unit.label, shown_key(unit.key), QUARANTINED, (DUPLICATE,), kind)
 
-    def _note(self, item: Item | None) -> None:
-        if item is not None:
-            facts = [item.file, item.id, item.outcome, item.reasons, item.type, item.detail]
-            self._index.execute("INSERT INTO findings VALUES (?)", (json.dumps(facts),))
+    def _note(self, item: Item) -> None:
+        facts = [item.file, item.id, item.outcome, item.reasons, item.type, item.detail]
+        self._index.execute("INSERT INTO findings VALUES (?)", (json.dumps(facts),))
 
     async def findings(self) -> AsyncIterator[list[Item]]:
         for rows in in_batches(self._index, "SELECT item FROM findings ORDER BY rowid"):

@@ -32,7 +32,7 @@ LIBRARIES = $(if $(filter all,$(REQUIRE_ENGINES)),$(BENCH))
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test contract-test static stress format format-check lint types floors lock bench bench-quick bench-test bridges-test services clean
+.PHONY: help demo test check after-test contract-test model static stress format format-check lint types floors lock bench bench-quick bench-test bridges-test services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ stress: $(DEV) ## the full counts; goes on where it stopped (FRESH=1 begins agai
 
 contract-test: $(DEV) ## replay the recorded answers of AgentOS against the HTTP service
 	$(PYTEST) tests/session_api/test_contract.py $(ARGS)
+
+model: $(PY) ## walk the model of the live migration through every interleaving (minutes; ARGS=--quick for the short rows)
+	$(PY) -m migration_model $(ARGS)
 
 static: format-check lint types floors
 

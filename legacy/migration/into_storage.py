@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from legacy.migration.decision import UNREADABLE_TARGET, Decision, Memo, decided
+from legacy.migration.decision import CHANGED, NOT_OURS, UNREADABLE_TARGET, Decision, Memo, decided
 from legacy.migration.differences import exact_differences
 from legacy.migration.lease import Lease
 from legacy.migration.memos import Memos
@@ -39,6 +40,19 @@ _ATTEMPTS = 5
 _STEPS_AT_ONCE = 16
 _ONLY_THE_TARGETS = ("expires_at", "thread_id")
 """Fields of a session that formats without them say nothing about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What became of records that were to be deleted.
+
+    Attributes:
+        keys: of those that are not there any more.
+        kept: of those that stay, and why.
+    """
+
+    keys: list[RecordKey]
+    kept: dict[RecordKey, str]
 
 
 class IntoStorage:
@@ -74,14 +88,30 @@ class IntoStorage:
         self._one_id_a_step = False
 
     async def take(self, parcels: Sequence[Parcel]) -> Taken:
-        if self._whole and self._index is None:
-            self._index = LogIndex()
-            await self._index.fill(self._storage)
+        await self._fill_index()
         decisions = await self._decisions(parcels)
         taken = Taken([item_of(parcel, decision) for parcel, decision in zip(parcels, decisions, strict=True)])
         if not self._dry_run:
             taken.mismatches = await self._mismatches(parcels, decisions)
         return taken
+
+    async def delete(self, keys: Sequence[RecordKey]) -> Gone:
+        """Delete records that the source has no more, each with its logs and what was kept about it.
+
+        What others wrote or changed stays, unless conflicts are overwritten. What is not there is deleted already.
+        """
+        await self._fill_index()
+        try:
+            return await self._deleted_in_one_step(keys)
+        except StorageUnsupportedError:  # they cannot be changed together
+            self._one_id_a_step = True
+            await self._take_lease()
+        except StorageIntegrityError:
+            if len(keys) == 1:
+                return Gone([], {keys[0]: UNREADABLE_TARGET})
+        steps = [await self.delete([key]) for key in keys]
+        kept = {key: why for step in steps for key, why in step.kept.items()}
+        return Gone([key for step in steps for key in step.keys], kept)
 
     async def finish(self) -> None:
         """Every batch was final by itself."""
@@ -89,6 +119,40 @@ class IntoStorage:
     async def close(self) -> None:
         if self._index is not None:
             self._index.close()
+
+    async def _fill_index(self) -> None:
+        if self._whole and self._index is None:
+            self._index = LogIndex()
+            await self._index.fill(self._storage)
+
+    async def _deleted_in_one_step(self, keys: Sequence[RecordKey]) -> Gone:
+        gone = await in_one_step(self._storage, lambda tx: self._delete(tx, keys))
+        if gone.keys:
+            self._lease.settled()
+        return gone
+
+    async def _delete(self, tx: IUnifiedStorage, keys: Sequence[RecordKey]) -> Gone:
+        known = await self._memos.read(tx, (id for id, _ in keys))
+        stored = await self._stored(tx, dict.fromkeys(keys, ()))
+        kept = {key: why for key in keys if (why := self._reason_to_stay(key, stored.get(key), known)) is not None}
+        gone = [key for key in keys if key not in kept]
+        if gone:
+            if not self._one_id_a_step:
+                await self._lease.hold(tx)
+            for id, type in gone:
+                await tx.delete(id, type=type)
+            await self._memos.forget(tx, gone, known)
+        return Gone(gone, kept)
+
+    def _reason_to_stay(
+        self, key: RecordKey, stored: tuple[Record, list[Log]] | None, known: Mapping[str, dict[str, Any]]
+    ) -> str | None:
+        memo = self._memos.memo(known.get(key[0], {}), key[1])
+        if stored is None or self._overwrite:
+            return None
+        if memo is None:
+            return NOT_OURS
+        return None if self._content(*stored) == memo.target_hash else CHANGED
 
     async def _decisions(self, parcels: Sequence[Parcel]) -> list[Decision]:
         """Have *parcels* decided on and written, in one step or, once the storage refuses that, in one for each id."""
@@ -199,7 +263,7 @@ class IntoStorage:
     async def _decided(
         self, reader: IUnifiedStorage, parcels: Sequence[Parcel]
     ) -> tuple[list[Decision], dict[RecordKey, tuple[Record, list[Log]]], dict[str, dict[str, Any]]]:
-        stored = await self._stored(reader, parcels)
+        stored = await self._stored(reader, _brought_by(parcels))
         known = await self._memos.read(reader, (parcel.key[0] for parcel in parcels))
         return [self._decision(parcel, stored.get(parcel.key), known) for parcel in parcels], stored, known
 
@@ -230,10 +294,9 @@ class IntoStorage:
         return memos
 
     async def _stored(
-        self, reader: IUnifiedStorage, parcels: Iterable[Parcel]
+        self, reader: IUnifiedStorage, wanted: Mapping[RecordKey, Iterable[str]]
     ) -> dict[RecordKey, tuple[Record, list[Log]]]:
-        """What the target has where *parcels* go: records with the logs that are compared."""
-        wanted = {parcel.key: parcel for parcel in parcels}
+        """What the target has of the records *wanted*, with the logs that are compared, those named there included."""
         by_type: dict[str, list[str]] = {}
         for id, type in wanted:
             by_type.setdefault(type, []).append(id)
@@ -242,18 +305,15 @@ class IntoStorage:
             for record in await reader.list({"type": type, "id": {"$in": ids}}):
                 records[record["id"], record["type"]] = record
         if self._index is not None:
-            names = {key: self._log_ids(self._index, wanted[key]) for key in records}
+            names = {key: sorted({*self._index.logs_of(key), *wanted[key]}) for key in records}
             return {key: (record, await read_logs(reader, names[key])) for key, record in records.items()}
         histories = await reader.read_many([history_of(id) for id, _ in records])
         return {key: (record, _as_logs(histories, history_of(key[0]))) for key, record in records.items()}
 
-    def _log_ids(self, index: LogIndex, parcel: Parcel) -> list[str]:
-        return sorted({*index.logs_of(parcel.key), *(log["log_id"] for log in parcel.logs)})
-
     async def _mismatches(self, parcels: Sequence[Parcel], decisions: Sequence[Decision]) -> dict[int, tuple[str, ...]]:
         """Read back what was written and compare every field and entry; place -> what differs."""
         written = [place for place, decision in enumerate(decisions) if decision.writes]
-        stored = await self._stored(self._storage, [parcels[place] for place in written])
+        stored = await self._stored(self._storage, _brought_by(parcels[place] for place in written))
         found = {place: _differences(parcels[place], stored.get(parcels[place].key)) for place in written}
         return {place: differences for place, differences in found.items() if differences}
 
@@ -278,6 +338,11 @@ async def _all_ended(steps: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(outcome, BaseException):
             raise outcome
     return outcomes  # type: ignore[return-value]  # nothing else is left
+
+
+def _brought_by(parcels: Iterable[Parcel]) -> dict[RecordKey, list[str]]:
+    """Where *parcels* go, and the ids of the logs that each brings."""
+    return {parcel.key: [log["log_id"] for log in parcel.logs] for parcel in parcels}
 
 
 def _refused(parcel: Parcel) -> Decision | None:

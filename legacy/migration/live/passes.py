@@ -35,6 +35,7 @@ _RETRY_SECONDS = 0.05
 _LOOKS = 200
 """After so many, a session that the legacy store lists and does not hand out is quarantined."""
 
+OnBatch = Callable[["PassState"], None]
 Pace = Callable[[int], Awaitable[None]]
 """Called after a batch with how many sessions it had; returns when the next may begin."""
 
@@ -131,6 +132,9 @@ class Guard:
         return min(MAX_DELETED, max(1, known // 100)) if self.max_deleted is None else self.max_deleted
 
 
+DEFAULT_GUARD = Guard()
+
+
 class Pass:
     """One pass over both stores; one that was killed goes on at its last batch.
 
@@ -147,7 +151,7 @@ class Pass:
         zone: Zone,
         rules: Rules = ALL,
         *,
-        guard: Guard = Guard(),
+        guard: Guard = DEFAULT_GUARD,
         batch: int = BATCH,
         pace: Pace | None = None,
     ) -> None:
@@ -160,9 +164,11 @@ class Pass:
         self._batch = batch
         self._pace = pace
 
-    async def run(self) -> PassState:
+    async def run(self, *, on_batch: OnBatch | None = None) -> PassState:
         """From where the last run stopped to the end; a new pass where that one was complete or is void.
 
+        Args:
+            on_batch: called after each batch.
         Raises:
             GuardStoppedError: it would delete too much, or L is suddenly empty.
             PhaseLeftError: L is not the primary any more.
@@ -175,6 +181,8 @@ class Pass:
             state = await self._sized(state, roster.total)
             while ids := roster.behind(state.after, self._batch):
                 state = await self._step(state, ids, after=ids[-1])
+                if on_batch is not None:
+                    on_batch(state)
             return await self._completed(await self._until_nothing_moves(state))
         finally:
             roster.close()

@@ -9,6 +9,7 @@ from uuid import uuid4
 from legacy.migration.live import steps
 from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, is_abandoned
 from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
+from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import Rules
 from legacy.migration.live.state import Intent, Item, MemberState, item_in, migration_in, save_item
 from legacy.migration.live.unified_side import held_in
@@ -56,6 +57,31 @@ class Recovery:
         if not self._rules.recover_by_intent:
             grant = replace(grant, phase=(await migration_in(self._storage)).phase)
         return await self.ended(grant)
+
+    async def recheck(self, item: Item) -> bool:
+        """Bring a suspect session to what counted when its write was taken from its owner, who has ended since.
+
+        Returns:
+            False where it is being written, or cannot be brought there now: it stays suspect.
+        """
+
+        async def taken(tx: IUnifiedStorage) -> Grant | None:
+            found = await item_in(tx, item.id)
+            if found.suspect is None or found.intent is not None:
+                return None
+            intent = self._recovering(found.suspect)
+            await save_item(tx, found.stepped(intent=intent))
+            return Grant(item.session_id, intent.phase, intent.token)
+
+        grant = await self._storage.atomically(taken, attempts=ATTEMPTS)
+        if grant is None or not await self.ended(grant):
+            return False
+        await self._storage.atomically(lambda tx: self._cleared(tx, item), attempts=ATTEMPTS)
+        return True
+
+    async def _cleared(self, tx: IUnifiedStorage, item: Item) -> None:
+        found = await item_in(tx, item.id)
+        await save_item(tx, found.stepped(suspect=None, suspected=None))
 
     async def ended(self, grant: Grant) -> bool:
         """Bring a write of one's own to its end, by the phase it was begun in; False where that cannot be done now."""
@@ -116,8 +142,13 @@ class Recovery:
         living = not is_abandoned(item.intent)
         if living and not by_force:
             return None
-        me = self._me()
-        suspect = item.intent.phase if living and self._rules.suspects else item.suspect
-        intent = Intent(me.member, me.process, uuid4().hex, item.intent.phase, recovering=True)
-        await save_item(tx, item.stepped(intent=intent, suspect=suspect))
+        intent = self._recovering(item.intent.phase)
+        taken = item.stepped(intent=intent)
+        if living and self._rules.suspects:
+            taken = replace(taken, suspect=intent.phase, suspected=item.intent.member)
+        await save_item(tx, taken)
         return Grant(item.session_id, intent.phase, intent.token)
+
+    def _recovering(self, phase: Phase) -> Intent:
+        me = self._me()
+        return Intent(me.member, me.process, uuid4().hex, phase, recovering=True)

@@ -19,6 +19,7 @@ from session_adapter.formats import FORMATS, Format, by_name, detect
 from session_adapter.formats.places import ABSENT, Document, Path, value_at, with_value
 from session_adapter.identity import SESSION, SessionId, SessionKey, record_id, visible_id
 from session_adapter.metadata import derived_metadata, own_fields
+from session_adapter.naming import named_record
 from session_adapter.timestamps import Zone, render
 from session_adapter.trace import Trace
 from unified_storage.errors import StorageValidationError
@@ -248,9 +249,10 @@ def imported(
     times = {"created_at": created_at, "updated_at": updated_at, "expires_at": None}
     record = record_of(key, split, own) | {"thread_id": None, "version": 1} | times
     elements = split.format.history(document)
-    return record, None if elements is None else _imported_log(
-        record["id"], elements, split.format, source_timezone, now
-    )
+    if elements is None:
+        return record, None
+    log = _imported_log(record["id"], elements, split.format, source_timezone, now)
+    return named_record(record, (entry["body"] for entry in log["entries"])), log
 
 
 def _split(document: Document, is_plain: bool) -> Split:

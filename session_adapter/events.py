@@ -15,6 +15,7 @@ from session_adapter.formats import Event, entry_body, entry_form
 from session_adapter.history import brought, edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, no_session, record_id
 from session_adapter.metadata import own_fields
+from session_adapter.naming import SHOWN_NAME, name_after, without_name
 from session_adapter.reading import ATTEMPTS, required_head, session_records
 from session_adapter.timestamps import Zone
 from unified_storage.arguments import check_count
@@ -156,8 +157,12 @@ class Events:
                 self._check(head)
             numbers = await appended(tx)
             await replaced_in_place(tx, head, numbers)
-            if has_runs and not own_fields(head).get(LOOSE_RUNS):
-                await mark(tx, head, **{LOOSE_RUNS: True})
+            own = {LOOSE_RUNS: True} if has_runs and not own_fields(head).get(LOOSE_RUNS) else {}
+            named = name_after(head, numbers, [entry["body"] for entry in entries])
+            if own or SHOWN_NAME in own_fields(head):  # no statement for the name alone: a list finds it
+                own |= named
+            if own:
+                await mark(tx, head, **own)
             return numbers
 
         with storage_failures("append to a session"):
@@ -183,6 +188,8 @@ class Events:
             log = history_of(head["id"])
             newest = await tx.read(log, last=1)
             if newest and self._is_surely_last(head, newest[0]):
+                if own := without_name(head, [newest[0]["seq"]]):
+                    await mark(tx, head, **own)
                 return await self._pop_last(tx, log, newest[0])
             return await self._pop_behind(tx, head, await tx.read(log))
 

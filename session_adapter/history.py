@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from session_adapter.alignment import Placed, Standing, aligned
@@ -11,6 +12,7 @@ from session_adapter.entries import element_entry, history_of, shown_elements
 from session_adapter.formats import Format
 from session_adapter.identity import SESSION
 from session_adapter.metadata import OWN, own_fields
+from session_adapter.naming import without_name
 from session_adapter.timestamps import Zone
 from session_adapter.trace import Trace, digests
 from unified_storage.interface import Entries, Entry, IUnifiedStorage, Record
@@ -144,11 +146,19 @@ async def edited(tx: IUnifiedStorage, head: Record, present: Entries, wanted: Se
     """
     trace = Trace.kept(own_fields(head).get("history"))
     numbers = await brought(tx, history_of(head["id"]), present, wanted)
+    own = without_name(head, _changed(present, wanted))
     if trace is not None:
         unheld = [number for number, entry in zip(numbers, wanted, strict=True) if not trace.was_saved(entry["seq"])]
         moved = replace(trace.void(), last_seq=max([0, *numbers]), unheld=frozenset(unheld))
-        await mark(tx, head, history=REPLACE(moved.facts()))
+        own["history"] = REPLACE(moved.facts())
+    if own:
+        await mark(tx, head, **own)
     return numbers
+
+
+def _changed(present: Entries, wanted: Sequence[Entry]) -> list[int]:
+    """The numbers of *present* entries that do not stay at their places as they are."""
+    return [entry["seq"] for entry, other in zip_longest(present, wanted[: len(present)]) if entry is not other]
 
 
 async def replaced_in_place(tx: IUnifiedStorage, head: Record, numbers: Sequence[int]) -> None:

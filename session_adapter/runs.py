@@ -13,6 +13,7 @@ from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.history import edited, mark, replaced_in_place
 from session_adapter.identity import SessionId, record_id
 from session_adapter.metadata import own_fields
+from session_adapter.naming import name_after
 from session_adapter.reading import ATTEMPTS, required_head
 from unified_storage.arguments import check_version
 from unified_storage.errors import StorageNotFoundError, StorageValidationError
@@ -78,8 +79,9 @@ class Runs:
         async def added(tx: IUnifiedStorage) -> list[int]:
             head = await required_head(tx, session)
             numbers = await _added(tx, head, runs, expected_version)
-            if runs and not own_fields(head).get(WHOLE_RUNS):
-                await mark(tx, head, **{WHOLE_RUNS: True})
+            own = {} if not runs or own_fields(head).get(WHOLE_RUNS) else {WHOLE_RUNS: True}
+            if own := own | name_after(head, numbers, runs):
+                await mark(tx, head, **own)
             return numbers
 
         with storage_failures("add runs to a session"):

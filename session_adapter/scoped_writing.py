@@ -17,6 +17,7 @@ from session_adapter.formats import CANONICAL
 from session_adapter.identity import SESSION, SessionKey, no_session, record_id
 from session_adapter.levels import Deltas, State
 from session_adapter.metadata import OWN
+from session_adapter.naming import first_name
 from session_adapter.one_step import Done, Name, Step, Steps
 from session_adapter.reading import required_head, session_record
 from session_adapter.session_state import state_updates
@@ -107,7 +108,7 @@ class ScopedWriting:
             )
 
         decides = expected_version is not None
-        return await self._appended(key, appended, deltas, NOTHING, name=body.get("id") or None, decides=decides)
+        return await self._appended(key, appended, body, deltas, NOTHING, name=body.get("id") or None, decides=decides)
 
     async def append_entry(
         self,
@@ -136,13 +137,14 @@ class ScopedWriting:
             return numbers[0]
 
         decides = expected_version is not None
-        number = await self._appended(key, appended, deltas, own, name=entry.get("key"), decides=decides)
+        number = await self._appended(key, appended, entry["body"], deltas, own, name=entry.get("key"), decides=decides)
         return Appended(number, 1 + bool(deltas.session or own or self._ttl))
 
     async def _appended(
         self,
         key: SessionKey,
         appended: Callable[[IUnifiedStorage], Awaitable[int]],
+        body: Any,
         deltas: Deltas,
         own: Own,
         *,
@@ -152,6 +154,7 @@ class ScopedWriting:
         """What *appended* comes to, in one step with *deltas* and *own*, which stay where it found its event known.
 
         Args:
+            body: of the entry that it appends.
             name: what the event is known by; None for one that is always new.
             decides: it may be refused; see :class:`session_adapter.one_step.Steps`.
         """
@@ -164,8 +167,10 @@ class ScopedWriting:
             number = await appended(tx)
             if last is not None and number <= last:
                 return Done(number, applies=False)
-            noted: dict[str, Any] = {"metadata": {OWN: dict(own)}} if own else {}
-            if changes := self._changes(tx, record, deltas) | noted:
+            changes = self._changes(tx, record, deltas)
+            if own or changes:  # the name goes with what is written anyway
+                noted = {**own, **first_name(record or {}, number, body)}
+                changes |= {"metadata": {OWN: noted}} if noted else {}
                 await tx.update(stored_id, changes, type=SESSION)
             await self._change_user(tx, key, deltas)
             return Done(number)

@@ -143,7 +143,7 @@ async def _over(tx: IUnifiedStorage, saving: Saving, stored: Record, zone: Zone)
     had_list = trace is not None
     trace = await _brought(tx, stored, trace, split, zone, exact=exact)
     record = _record_over(saving.session, stored, split, trace)
-    return named_record(record, _bodies(split), are_all=False) if had_list or split.texts else record
+    return _named(record, split, trace) if had_list or split.texts else record
 
 
 async def _brought(
@@ -162,6 +162,11 @@ def _record_over(session: SessionId, stored: Record, split: Split, trace: Trace 
     kept = {name: value for name, value in own_fields(stored).items() if name not in _RECOMPUTED}
     own = kept if trace is None else {"history": trace.facts(), **kept}
     return record_of(session, split, own) | {name: stored[name] for name in _CARRIED}
+
+
+def _named(record: Record, split: Split, trace: Trace | None) -> Record:
+    """*record* with the name that the list of *split* gives it, once the log shows that list."""
+    return named_record(record, _bodies(split), are_all=trace is not None and trace.entries == trace.last_seq)
 
 
 # updates
@@ -205,8 +210,7 @@ async def update_session(
     else:
         split = _split(changed, format)
         trace = await _brought(tx, stored, trace, split, zone, exact=exact and trace is not None)
-        named = named_record(_record_over(session, stored, split, trace), _bodies(split), are_all=False)
-        await tx.save(named)
+        await tx.save(_named(_record_over(session, stored, split, trace), split, trace))
         return
     await tx.save(_record_over(session, stored, split, trace))
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from session_adapter.formats.agno import JSON_COLUMNS, row_of
+from session_adapter.naming import name_from
 from session_adapter.timestamps import read_time
 from session_api.agno_schema import COLUMNS, Spelling
 from session_api.our_rows import shown_summary, type_of
@@ -22,7 +23,7 @@ from session_api.tables import (
     SessionType,
     StoredSession,
 )
-from session_api.told import chat_of, name_from
+from session_api.told import chat_of
 from unified_storage.errors import StorageIntegrityError, StorageValidationError
 from unified_storage.record import new_id
 from unified_storage.values import encode
@@ -68,7 +69,7 @@ def stored_session(row: Sequence[Any], run_rows: Iterable[Sequence[Any]]) -> Sto
 
 def name_told(row: SessionRow, runs: Iterable[Run]) -> str:
     """What *runs* call a session that has no name; empty where they tell nothing."""
-    return name_from([{"body": run} for run in runs], row.session_type, (row.workflow_data or {}).get("name"))
+    return name_from(runs, row.session_type, (row.workflow_data or {}).get("name"))
 
 
 def _run_in(run_id: str, stored: Any) -> Run:

@@ -12,16 +12,11 @@ from session_adapter.formats.format import NAMES
 from session_adapter.formats.places import Document, object_of
 from session_adapter.identity import is_session_id, session_id_of, visible_id
 from session_adapter.metadata import own_fields
+from session_adapter.naming import SHOWN_NAME, kind_by, named_record
 from session_api.tables import COMPONENTS, UNCHANGED, Changes, NewSession, SessionRow, SessionType
-from session_api.told import name_from
 from unified_storage.errors import StorageIntegrityError
 from unified_storage.interface import Record
 
-SHOWN_NAME = "shown_name"
-"""Our own field of a session without a name: what its history calls it."""
-
-_TOLD = frozenset(map(str, SessionType))
-_LONGEST_NAME = 2_000
 _UNNAMEABLE = "id-sha256-"
 _TIMED = {"content": "summary", "created_at": "updated_at"}
 
@@ -75,9 +70,7 @@ def row_of(record: Record) -> SessionRow:
 
 def type_of(derived: Mapping[str, Any]) -> SessionType:
     """The type of a session by the metadata of its record: told, else by whom it is with."""
-    told = derived.get("kind")
-    by_participants = (kind for kind, column in COMPONENTS.items() if derived.get(column))
-    return SessionType(told) if told in _TOLD else next(by_participants, SessionType.AGENT)
+    return SessionType(kind_by(derived))
 
 
 def _session_data(document: Document, shown: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -118,19 +111,9 @@ def new_document(new: NewSession) -> dict[str, Any]:
     return document
 
 
-def new_record(document: dict[str, Any], session_type: SessionType, runs: Sequence[Mapping[str, Any]] = ()) -> Record:
+def new_record(document: dict[str, Any], runs: Sequence[Mapping[str, Any]] = ()) -> Record:
     """The record of a new session, for ``save``."""
-    own = {}
-    if runs and document.get("name") is None:
-        entries = [{"body": run} for run in runs]
-        workflow = (object_of(document.get("workflow_data")) or {}).get("name")
-        own = name_facts(name_from(entries, session_type, workflow))
-    return record_of(stored_name(document["session_id"]), Split(CANONICAL, document, None), own)
-
-
-def name_facts(name: str) -> dict[str, Any]:
-    """Our own field that keeps *name*; none where it is too long to stand in metadata."""
-    return {SHOWN_NAME: name} if 0 < len(name) <= _LONGEST_NAME else {}
+    return named_record(record_of(stored_name(document["session_id"]), Split(CANONICAL, document, None), {}), runs)
 
 
 # changes

@@ -8,6 +8,7 @@ from typing import Any
 from session_adapter.entries import history_of
 from session_adapter.formats.places import object_of
 from session_adapter.identity import SESSION, record_id, visible_id
+from session_adapter.naming import BEGINNING, name_from
 from session_adapter.reading import ATTEMPTS, session_record, session_records, with_histories
 from session_adapter.runs import Runs, gathered
 from session_adapter.writing import replace_document
@@ -23,12 +24,9 @@ from session_api.tables import (
     SeveralSessions,
     StoredSession,
 )
-from session_api.told import chat_of, name_from
+from session_api.told import chat_of
 from unified_storage.errors import StorageConflictError
 from unified_storage.interface import Entries, Filters, IUnifiedStorage, Record
-
-_BEGINNING = 10
-"""Entries of a history in which a list looks for a name: however long it is, a list reads no more of it."""
 
 _ORDERS = {
     "session_id": "id",
@@ -104,7 +102,7 @@ class OurTables:
         rows = [row_of(record) for record in records]
         for row, record in zip(rows, records, strict=True):
             if row.name is None and row.shown_name is None:
-                beginning = await self._storage.read(history_of(record["id"]), limit=_BEGINNING)
+                beginning = await self._storage.read(history_of(record["id"]), limit=BEGINNING)
                 row.shown_name = _name(row, beginning)
         return rows
 
@@ -112,7 +110,7 @@ class OurTables:
 
     async def create(self, new: NewSession) -> SessionRow:
         document = new_document(new)
-        record = new_record(document, new.session_type, new.runs)
+        record = new_record(document, new.runs)
         await self._check_free(new.session_id, record["id"])
         try:
             return row_of(await self._saved(record, new.runs))
@@ -218,14 +216,14 @@ def _unread(record: Record, storage: IUnifiedStorage) -> Record:
 
 def _stored(record: Record, entries: Entries) -> StoredSession:
     row = row_of(record)
-    if row.name is None:
+    if row.name is None and row.shown_name is None:
         row.shown_name = _name(row, entries)
     runs = [run for run in gathered(entries) if isinstance(run.get("run_id"), str)]
     return StoredSession(row, runs, chat_of(entries))
 
 
 def _name(row: SessionRow, entries: Entries) -> str:
-    return name_from(entries, row.session_type, (row.workflow_data or {}).get("name"))
+    return name_from((entry["body"] for entry in entries), row.session_type, (row.workflow_data or {}).get("name"))
 
 
 # which records

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from session_adapter.naming import WITH
 from unified_storage.errors import StorageAlreadyExistsError, StorageConflictError
 
 
@@ -19,7 +20,7 @@ class SessionType(StrEnum):
     WORKFLOW = "workflow"
 
 
-COMPONENTS = {SessionType.AGENT: "agent_id", SessionType.TEAM: "team_id", SessionType.WORKFLOW: "workflow_id"}
+COMPONENTS = {kind: WITH[kind] for kind in SessionType}
 """The column that names what a session is with, by the session's type."""
 
 Run = dict[str, Any]

@@ -1,14 +1,14 @@
-"""What a history tells: the chat in it, what a run was asked, and what a session without a name is called."""
+"""What a history tells: the chat in it, and what a run was asked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from session_adapter.entries import events_of, run_in
+from session_adapter.naming import asked, messages_in
 from session_adapter.timestamps import read_time
-from session_api.tables import Run, SessionType
+from session_api.tables import Run
 
 _NOT_IN_CHATS = frozenset({"system", "tool"})
 _MESSAGE = {"from_history": False, "stop_after_tool_call": False}
@@ -30,12 +30,6 @@ def chat_of_run(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     return _spoken({**_MESSAGE, **_without_none(message)} for message in messages_in(run))
 
 
-def messages_in(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The messages that a run has itself."""
-    found = run.get("messages")
-    return [message for message in found if isinstance(message, Mapping)] if isinstance(found, list) else []
-
-
 def _spoken(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         message for message in messages if message.get("role") not in _NOT_IN_CHATS and not message.get("from_history")
@@ -50,50 +44,6 @@ def _as_message(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-# names
-
-
-def name_from(entries: Sequence[Mapping[str, Any]], session_type: SessionType, workflow: object = None) -> str:
-    """What the log *entries* call a session that has no name: its first question. Empty where they tell nothing.
-
-    Args:
-        workflow: the workflow's name, where that is known.
-    """
-    for entry in entries:
-        run = run_in(entry["body"])
-        found = _name_from_run(run, session_type, workflow) if run is not None else _question(events_of(entry["body"]))
-        if found is not None:
-            return found
-    return ""
-
-
-def _name_from_run(run: Mapping[str, Any], session_type: SessionType, workflow: object) -> str | None:
-    if session_type is SessionType.WORKFLOW:
-        return _name_from_workflow(run.get("input"), workflow)
-    if session_type is SessionType.TEAM and run.get("agent_id"):
-        return None
-    question = _question(messages_in(run))
-    if question is not None:
-        return question
-    return None if run.get("input") is None else asked(run["input"])
-
-
-def _name_from_workflow(given: object, workflow: object) -> str:
-    if isinstance(given, str):
-        return given
-    if isinstance(given, Mapping):
-        return json.dumps(given, default=str)
-    return f"New {workflow} Session" if workflow else ""
-
-
-def _question(messages: Iterable[Mapping[str, Any]]) -> str | None:
-    for message in messages:
-        if message.get("role") == "user" and message.get("content"):
-            content = message["content"]
-            return content if isinstance(content, str) else json.dumps(content, default=str)
-    return None
 
 
 # what a run was asked
@@ -124,14 +74,3 @@ def _last_question(run: Mapping[str, Any]) -> str | None:
             content = message.get("content", "")
             return content if isinstance(content, str) else asked(content)
     return None
-
-
-def asked(given: object) -> str:
-    """What somebody asked, in any shape, as text."""
-    if isinstance(given, str):
-        return given
-    if isinstance(given, Mapping):
-        return json.dumps(given, indent=2, default=str)
-    if isinstance(given, list) and given and isinstance(given[0], Mapping) and given[0].get("role") == "user":
-        return asked(given[0].get("content", str(given)))
-    return str(given)

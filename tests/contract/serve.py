@@ -107,7 +107,7 @@ async def write_seed(storage: IUnifiedStorage, given: Mapping[str, Any]) -> None
     """As :meth:`Seeded.seed`, on one of our storages."""
     runs = given.get("runs") or []
     document = seeded_document(given)
-    record = new_record(document, SessionType(document["kind"]), runs)
+    record = new_record(document, runs)
     times = {name: datetime.fromtimestamp(given[name], UTC) for name in ("created_at", "updated_at")}
     record |= {"thread_id": None, "version": 1, "expires_at": None, **times}
     blank = {"created_at": times["updated_at"]}

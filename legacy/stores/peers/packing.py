@@ -24,6 +24,7 @@ from session_adapter.formats.format import TIMES
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
 from session_adapter.metadata import own_fields
+from session_adapter.naming import named_record
 from session_adapter.timestamps import Zone, read_time, render
 from unified_storage.logs import MAX_KEY_BYTES, log_id, parse_log_id
 from unified_storage.values import equal
@@ -66,6 +67,7 @@ class Packing:
         own: dict[str, Any] = {"time_unknown": unknown} if unknown else {}
         own |= self._marks(entries)
         record = record_of(found.key, Split(CANONICAL, document, None), own)
+        record = named_record(record, (entry["body"] for entry in entries))
         record |= {"thread_id": None, "version": 1, "expires_at": found.expires_at} | times
         stored = record["id"]
         history = self._log(history_of(stored), entries, times["updated_at"])

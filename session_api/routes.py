@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -63,6 +64,34 @@ class SortOrder(StrEnum):
     DESC = "desc"
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a request looks for sessions; the database is chosen when it is asked for, after what else it says."""
+
+    request: Request
+    user_id: str | None
+    db_id: str | None
+    table: str | None
+
+    @property
+    def tables(self) -> SessionTables:
+        """Those of the database that it names."""
+        databases: Databases = self.request.app.state.databases
+        return databases.chosen(self.db_id, self.table)
+
+    @property
+    def owner(self) -> str | None:
+        """Whose sessions there are, and no others; None for everybody's."""
+        return _caller(self.request).scope(self.user_id)
+
+
+def _place(request: Request, user_id: User = None, db_id: DbId = None, table: Table = None) -> _Place:
+    return _Place(request, user_id, db_id, table)
+
+
+Place = Annotated[_Place, Depends(_place)]
+
+
 class _StrictRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         handler = super().get_route_handler()
@@ -113,24 +142,20 @@ def session_routes(*, accept_history: bool = False) -> APIRouter:
 
 @router.get("/sessions", response_model=SessionPage, operation_id="get_sessions")
 async def get_sessions(
-    request: Request,
+    place: Place,
     session_type: Kind = None,
     component_id: Annotated[str | None, Query(description="Of an agent, team or workflow")] = None,
-    user_id: User = None,
     session_name: Annotated[str | None, Query(description="Part of the name; % and _ are wildcards")] = None,
     limit: Annotated[int, Query(ge=1, le=BIGGEST)] = 20,
     page: Annotated[int, Query(ge=0, le=BIGGEST, description="From 1")] = 1,
     sort_by: Annotated[str, Query(description="A column; an unknown one means no order")] = "created_at",
     sort_order: SortOrder = SortOrder.DESC,
-    db_id: DbId = None,
-    table: Table = None,
 ) -> Response:
     """A page of sessions. The count is that of all pages."""
     _check_page(page, limit)
-    tables, owner = _chosen(request, db_id, table), _caller(request).scope(user_id)
     descending, skip = sort_order is SortOrder.DESC, (page - 1) * limit
-    wanted = Listing(session_type, component_id, owner, session_name, sort_by, descending, limit, skip)
-    rows, total = await tables.page(wanted)
+    wanted = Listing(session_type, component_id, place.owner, session_name, sort_by, descending, limit, skip)
+    rows, total = await place.tables.page(wanted)
     meta = {"page": page, "limit": limit, "total_pages": -(-total // limit), "total_count": total}
     return answer({"data": [list_item(row) for row in rows], "meta": {**meta, "search_time_ms": 0.0}})
 
@@ -141,20 +166,10 @@ async def get_sessions(
     operation_id="get_session_by_id",
     responses=_TAKEN_OR_SEVERAL,
 )
-async def get_session(
-    request: Request,
-    session_id: str,
-    session_type: Kind = None,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
-) -> Response:
+async def get_session(place: Place, session_id: str, session_type: Kind = None) -> Response:
     """One session with its chat, as the type asked for, else as its own."""
-    tables = _chosen(request, db_id, table)
-    stored = await tables.get(session_id, _caller(request).scope(user_id))
-    if stored is None:
-        told = f"{session_type.title()} Session" if session_type else "Session"
-        raise HTTPException(404, f"{told} with id '{session_id}' not found")
+    told = f"{session_type.title()} Session" if session_type else "Session"
+    stored = _found(await place.tables.get(session_id, place.owner), f"{told} with id '{session_id}'")
     return answer(without_null(detail(stored, session_type)))
 
 
@@ -179,7 +194,7 @@ async def create_session_with_history(
 
 
 async def _created(request: Request, given: CreateSession, session_type: SessionType, db_id: str | None) -> Response:
-    tables, caller = _chosen(request, db_id), _caller(request)
+    tables, caller = _place(request, db_id=db_id).tables, _caller(request)
     new = _new_session(given, session_type, caller)
     try:
         row = await tables.create(new)
@@ -190,20 +205,13 @@ async def _created(request: Request, given: CreateSession, session_type: Session
 
 
 @router.delete("/sessions", status_code=204, operation_id="delete_sessions")
-async def delete_sessions(
-    request: Request,
-    wanted: DeleteSessions,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
-    delete_media: Media = False,
-) -> Response:
+async def delete_sessions(place: Place, wanted: DeleteSessions, delete_media: Media = False) -> Response:
     """Delete sessions with their histories in one step; ids that are not there are no error."""
     if len(wanted.session_ids) != len(wanted.session_types):
         raise HTTPException(400, "Session IDs and session types must have the same length")
-    tables = _chosen(request, db_id, table)
+    tables = place.tables
     _check_media(delete_media)
-    await tables.delete_many(wanted.session_ids, _caller(request).scope(user_id))
+    await tables.delete_many(wanted.session_ids, place.owner)
     return _nothing()
 
 
@@ -213,33 +221,17 @@ async def delete_sessions(
     operation_id="update_session",
     responses=_TAKEN_OR_SEVERAL,
 )
-async def update_session(
-    request: Request,
-    session_id: str,
-    given: UpdateSession,
-    session_type: Kind = None,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
-) -> Response:
+async def update_session(place: Place, session_id: str, given: UpdateSession, session_type: Kind = None) -> Response:
     """Replace the fields given, each whole, and no others."""
-    tables = _chosen(request, db_id, table)
-    return await _changed(request, tables, session_id, user_id, _changes(given, session_type))
+    return await _changed(place, session_id, _changes(given, session_type))
 
 
 @router.delete("/sessions/{session_id}", status_code=204, operation_id="delete_session", responses=_TAKEN_OR_SEVERAL)
-async def delete_session(
-    request: Request,
-    session_id: str,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
-    delete_media: Media = False,
-) -> Response:
+async def delete_session(place: Place, session_id: str, delete_media: Media = False) -> Response:
     """Delete a session with its history; one that is not there is no error."""
-    tables = _chosen(request, db_id, table)
+    tables = place.tables
     _check_media(delete_media)
-    await tables.delete(session_id, _caller(request).scope(user_id))
+    await tables.delete(session_id, place.owner)
     return _nothing()
 
 
@@ -250,32 +242,22 @@ async def delete_session(
     responses=_TAKEN_OR_SEVERAL,
 )
 async def rename_session(
-    request: Request,
-    session_id: str,
-    session_name: Annotated[str, Body(embed=True)],
-    session_type: Kind = None,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
+    place: Place, session_id: str, session_name: Annotated[str, Body(embed=True)], session_type: Kind = None
 ) -> Response:
     """Name a session, and change nothing else of it."""
-    tables = _chosen(request, db_id, table)
-    return await _changed(request, tables, session_id, user_id, Changes(name=session_name))
+    return await _changed(place, session_id, Changes(name=session_name))
 
 
 async def _shown_runs(
-    request: Request,
+    place: Place,
     session_id: str,
     session_type: Kind = None,
-    user_id: User = None,
     created_after: Bound = None,
     created_before: Bound = None,
     status: Statuses = None,
-    db_id: DbId = None,
-    table: Table = None,
 ) -> list[Shown]:
     wanted = _checked_statuses(status or [])
-    stored = await _session_of_runs(_chosen(request, db_id, table), request, session_id, user_id)
+    stored = await _session_of_runs(place, session_id)
     runs = selected(stored.runs, created_after, created_before, wanted)
     return [shown for run in runs if (shown := shown_run(run, stored.row)) is not None]
 
@@ -301,17 +283,9 @@ async def get_run_previews(shown: Annotated[list[Shown], Depends(_shown_runs)]) 
     response_model=ShownRun,
     operation_id="get_session_run",
 )
-async def get_run(
-    request: Request,
-    session_id: str,
-    run_id: str,
-    session_type: Kind = None,
-    user_id: User = None,
-    db_id: DbId = None,
-    table: Table = None,
-) -> Response:
+async def get_run(place: Place, session_id: str, run_id: str, session_type: Kind = None) -> Response:
     """One run of a session."""
-    stored = await _session_of_runs(_chosen(request, db_id, table), request, session_id, user_id)
+    stored = await _session_of_runs(place, session_id)
     if not stored.runs:
         raise HTTPException(404, f"Session with ID {session_id} has no runs")
     run = next((run for run in stored.runs if run.get("run_id") == run_id), None)
@@ -321,11 +295,6 @@ async def get_run(
 
 
 # what the handlers share
-
-
-def _chosen(request: Request, db_id: str | None, table: str | None = None) -> SessionTables:
-    databases: Databases = request.app.state.databases
-    return databases.chosen(db_id, table)
 
 
 def _caller(request: Request) -> Caller:
@@ -365,21 +334,18 @@ def _changes(given: UpdateSession, session_type: SessionType | None) -> Changes:
     )
 
 
-async def _changed(
-    request: Request, tables: SessionTables, session_id: str, user_id: str | None, changes: Changes
-) -> Response:
-    stored = await tables.change(session_id, _caller(request).scope(user_id), changes)
-    if stored is None:
-        raise HTTPException(404, f"Session with id '{session_id}' not found")
-    return answer(detail(stored))
+async def _changed(place: _Place, session_id: str, changes: Changes) -> Response:
+    stored = await place.tables.change(session_id, place.owner, changes)
+    return answer(detail(_found(stored, f"Session with id '{session_id}'")))
 
 
-async def _session_of_runs(
-    tables: SessionTables, request: Request, session_id: str, user_id: str | None
-) -> StoredSession:
-    stored = await tables.get(session_id, _caller(request).scope(user_id))
+async def _session_of_runs(place: _Place, session_id: str) -> StoredSession:
+    return _found(await place.tables.get(session_id, place.owner), f"Session with ID {session_id}")
+
+
+def _found(stored: StoredSession | None, called: str) -> StoredSession:
     if stored is None:
-        raise HTTPException(404, f"Session with ID {session_id} not found")
+        raise HTTPException(404, f"{called} not found")
     return stored
 
 

@@ -17,6 +17,7 @@ Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]
 OURS, SESSIONS, SCOPED, RAW = "ours", "ours (sessions)", "ours (scoped)", "raw"
 ALCHEMY = {"sqlite": "openai-agents (sqlalchemy)", "postgresql": "openai-agents", "mysql": "openai-agents"}
 """openai-agents on its SQLAlchemy session, engine by engine."""
+AGENTS_ON_OURS = "openai-agents on ours"
 OWN, ONE, STATE = "64 tasks, own sessions", "16 tasks, one session", "16 tasks, keys of one state"
 IMPORT = "import of sessions with 10 events"
 ADK_MIGRATION = "adk migrate session"
@@ -40,7 +41,7 @@ class Finding:
 def findings(cells: Cells) -> list[Finding]:
     """Every goal on every engine that was measured, in the order of the goals."""
     found: list[Finding] = []
-    for check in (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p9, _p10, _p11, _p12, _start):
+    for check in (_p1, _p2, _p3, _p4, _p5, _p6, _p7, _p8, _p9, _p10, _p11, _p12, _start, _bridges):
         found += check(cells)
     return found
 
@@ -60,7 +61,11 @@ def _failure(of_metric: Mapping[str, Mapping[str, Any]], name: str) -> str | Non
     """What ours failed with; that a peer fails is no failure of a goal."""
     cell = of_metric.get(name, {})
     note = str(cell.get("note", ""))
-    return note if name in (OURS, SESSIONS, SCOPED) and "median" not in cell and note.startswith("fails") else None
+    return (
+        note
+        if name in (OURS, SESSIONS, SCOPED, AGENTS_ON_OURS) and "median" not in cell and note.startswith("fails")
+        else None
+    )
 
 
 def _at_most(goal: str, what: str, engine: str, limit: float, measured: Measured, unit: str) -> Finding:
@@ -234,6 +239,19 @@ def _start(cells: Cells) -> Iterator[Finding]:
             yield _at_most("start", "import beside pydantic", engine, 60, measured, " ms")
         if "--help" in metrics:
             yield _at_most("start", "--help", engine, 500, _median(cells, engine, "--help", OURS), " ms")
+
+
+def _bridges(cells: Cells) -> Iterator[Finding]:
+    """A framework on this storage, beside itself on its SQLAlchemy store."""
+    for engine, newest in {"sqlite": 3.0, "postgresql": 2.5}.items():
+        wanted = {f"append at {length:,}".replace(",", " "): 5.0 for length in LENGTHS}
+        wanted |= {"last 20 of 1 000": newest, "last 20 of 10 000": newest}
+        for metric, limit in wanted.items():
+            if AGENTS_ON_OURS in cells.get(engine, {}).get(metric, {}):
+                peer = ALCHEMY[engine]
+                measured = work(cells, engine, metric, peer, AGENTS_ON_OURS)
+                what = f"{metric}, {AGENTS_ON_OURS}"
+                yield _at_least("bridges", what, engine, limit, measured, f" x faster than {peer}")
 
 
 def _against(goal: str, cells: Cells, engine: str, metric: str, peer: str, limit: float) -> Finding:

@@ -1,4 +1,4 @@
-"""openai-agents: its sessions on SQLite, on SQLAlchemy and on Redis.
+"""openai-agents: its sessions on SQLite, on SQLAlchemy, on Redis, and on this project's storage.
 
 A session is an object that the program makes for a conversation and keeps; it is stored with its first item, and one
 that is not stored is empty. There is neither a list of sessions nor state. SQLite: both of its classes turn WAL on and
@@ -22,7 +22,11 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.system import Event, Session, System
+from benchmarks.systems import ENGINES
+from benchmarks.systems.ours import opened
 from benchmarks.systems.seeding import chunks, read_back_events, read_back_sessions, role_and_text, url_with
+from session_adapter import SessionStorageAdapter
+from session_bridges.openai_agents import UnifiedSession
 
 HELD = 256
 """Sessions that a program keeps at most."""
@@ -186,9 +190,31 @@ class OnRedis(OpenAIAgents):
                 await pipeline.execute()
 
 
+class OnOurs(OpenAIAgents):
+    """The SDK's sessions on this project's storage."""
+
+    name = "openai-agents on ours"
+    engines = frozenset(ENGINES)
+
+    async def open(self) -> None:
+        self._storage = opened(self.engine, self.place)
+        await self._storage.health_check()
+
+    async def close(self) -> None:
+        await self._storage.close()
+
+    def _make(self, id: str) -> UnifiedSession:
+        return UnifiedSession(id, self._storage)
+
+    async def _insert(self, ids: Sequence[str]) -> None:
+        sessions = SessionStorageAdapter(self._storage)
+        for chunk in chunks(ids):
+            await sessions.batch_save_sessions({id: {"session_id": id} for id in chunk})
+
+
 def _item(event: Event) -> Any:
     role, content = role_and_text(event)
     return {"id": event.key, "role": role, "content": content}
 
 
-SYSTEMS = [OnSQLite, OnSQLAlchemy, OnSQLAlchemyAndSQLite, OnRedis]
+SYSTEMS = [OnSQLite, OnSQLAlchemy, OnSQLAlchemyAndSQLite, OnRedis, OnOurs]

@@ -77,6 +77,21 @@ def test_an_append_beside_a_peer(peer: float, ours: float, wanted: str, held: bo
 
 
 @pytest.mark.parametrize(
+    ("engine", "metric", "peer", "times"),
+    [
+        ("sqlite", "append at 1 000", "openai-agents (sqlalchemy)", 5.0),
+        ("sqlite", "last 20 of 1 000", "openai-agents (sqlalchemy)", 3.0),
+        ("postgresql", "append at 0", "openai-agents", 5.0),
+        ("postgresql", "last 20 of 10 000", "openai-agents", 2.5),
+    ],
+)
+def test_a_framework_on_this_storage_beside_itself(engine: str, metric: str, peer: str, times: float) -> None:
+    for factor, held in ((times, True), (0.99 * times, False)):
+        cells = of_engine(engine, metric, {"openai-agents on ours": 10.0, peer: 10.0 * factor})
+        assert only("bridges", cells).held is held
+
+
+@pytest.mark.parametrize(
     ("metric", "peer", "times"),
     [("user", "agno", 50), ("user", "langgraph", 50), ("user", "adk", 7), ("metadata", "adk", 1_000)],
 )

@@ -129,7 +129,15 @@ async def test_state_is_shared_by_level(service: BaseSessionService):
 
 async def test_a_delta_names_keys_and_replaces_their_values_whole(service: BaseSessionService):
     session = await service.create_session(**NAMED, state={"a": {"x": 1}, "b": 1, "user:u": {"x": 1}, "app:p": [1]})
-    delta = {"a": {"y": 2}, "new": None, "user:u": {"y": 2}, "app:p": {"q": []}, "user:n": None, "": 0, "app:user:k": 1}
+    delta: dict[str, Any] = {
+        "a": {"y": 2},
+        "new": None,
+        "user:u": {"y": 2},
+        "app:p": {"q": []},
+        "user:n": None,
+        "": 0,
+        "app:user:k": 1,
+    }
     await service.append_event(session, changed(delta))
     assert session.state == {"b": 1, **delta}
     assert (await stored(service)).state == {"b": 1, **delta}

@@ -30,3 +30,10 @@ def test_an_agent_remembers_what_was_said_to_it(tmp_path: Path):
 
 def test_a_client_goes_on_at_the_next_server():
     assert run("bridge_key_value.py") == ["['tea']", "['tea', 'milk']"]
+
+
+def test_an_agent_of_adk_remembers_what_was_said_to_it(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/app.db"
+    first = "You have said {} things, the first was 'Two rye loaves, please'"
+    assert run("bridge_adk.py", url) == [first.format(1), first.format(2)]
+    assert run("bridge_adk.py", url) == [first.format(3), first.format(4)]

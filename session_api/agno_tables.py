@@ -47,7 +47,7 @@ class AgnoTables:
     def __init__(self, url: StorageURL, *, clock: Clock = utc_now) -> None:
         options = dict(url.options)
         self._names = checked_names(options.pop("tables", ""))
-        self._engine, self.spelling, self._timeout = engine_of(url, options)
+        self._engine, self._spelling, self._timeout = engine_of(url, options)
         self._place = str(url)
         self._clock = clock
         self._schema: AgnoSchema | None = None
@@ -65,7 +65,7 @@ class AgnoTables:
         """The tables of agno's that there are, and whether there is a table of that name too."""
 
         def looked() -> Steps[tuple[AgnoSchema | None, bool]]:
-            schema = yield from found_schema(self.spelling, self._names)
+            schema = yield from self._there()
             found = yield Call(self._engine.dialect.has_table, [table])
             return schema, bool(found[0][0])
 
@@ -87,7 +87,7 @@ class AgnoTables:
 
     async def create(self, new: NewSession) -> SessionRow:
         now = self._clock()
-        columns, runs = new_columns(new, now, self.spelling), new_runs(new, now, self.spelling)
+        columns, runs = new_columns(new, now, self._spelling), new_runs(new, now, self._spelling)
 
         def made(schema: AgnoSchema) -> Steps[SessionRow]:
             if not (yield schema.insert(columns)):
@@ -109,7 +109,7 @@ class AgnoTables:
             found = yield schema.row(session_id, user_id, locked=True)
             if not found:
                 return None
-            yield schema.update(session_id, changed_columns(found[0], changes, now, self.spelling))
+            yield schema.update(session_id, changed_columns(found[0], changes, now, self._spelling))
             return (yield from _session(schema, session_id, user_id))
 
         return await self._done(self._engine.write, changed)
@@ -122,7 +122,8 @@ class AgnoTables:
             return 0
         ids = [id for id in dict.fromkeys(session_ids) if self._may_hold(id)]
 
-        def deleted(schema: AgnoSchema) -> Steps[int]:
+        def deleted(known: AgnoSchema) -> Steps[int]:
+            schema = (yield from self._there()) or known  # AgentOS makes some tables when it first needs them
             count = 0
             for some in _chunks(ids):
                 gone = [row[0] for row in (yield schema.delete(some, user_id))]
@@ -137,7 +138,7 @@ class AgnoTables:
 
     def _may_hold(self, *texts: str | None) -> bool:
         """Whether there can be a row that says all this."""
-        return all(text is None or is_storable(text, self.spelling) for text in texts)
+        return all(text is None or is_storable(text, self._spelling) for text in texts)
 
     async def _done(self, verb: _Verb, steps: Callable[[AgnoSchema], Steps[T]]) -> T:
         """Carry out *steps*; once more where AgentOS has upgraded its tables meanwhile."""
@@ -153,9 +154,12 @@ class AgnoTables:
                 raise
         return await verb(lambda: steps(found), self._timeout)
 
+    def _there(self) -> Steps[AgnoSchema | None]:
+        return found_schema(self._spelling, self._names)
+
     async def _known(self) -> AgnoSchema:
         if self._schema is None or self._schema.runs is None:  # agno makes the latter with the first run
-            self._schema = await self._engine.read(lambda: found_schema(self.spelling, self._names), self._timeout)
+            self._schema = await self._engine.read(self._there, self._timeout)
         if self._schema is None:
             raise StorageConfigurationError(
                 f"there are no tables of AgentOS in {self._place}: start AgentOS once, or name them by ?tables="

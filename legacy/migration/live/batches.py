@@ -65,7 +65,7 @@ class Batch:
             elif outcome in (COPIED, CONFLICT) and item_then.state is None and isinstance(answer, dict):
                 documents[session_id] = answer
             if outcome == CONFLICT and there.document is not None:
-                kept.append(_kept(item, there))
+                kept.append(kept_record(item, there))
         # items before sessions, as writes take them: so nobody waits for another in a ring
         await tx.batch_save([item.record() for item in changed])
         await import_documents(tx, documents, self._zone, unknown_time=_UNKNOWN_TIME)
@@ -107,7 +107,7 @@ class Batch:
                 raise StorageIntegrityError(told, details={"session_id": session_id})
 
 
-def _kept(item: Item, there: Held) -> dict[str, Any]:
+def kept_record(item: Item, there: Held) -> dict[str, Any]:
     """What U held of a session before L's content took its place, for whoever looks into it."""
     data = {"session_id": item.session_id, "version": there.version, "content": there.content}
     return {"id": item.id, "type": QUARANTINE_TYPE, "data": {**data, "document": there.document}}

@@ -36,6 +36,10 @@ class Roster:
             found = [record["id"] for record in batch if session_id_in(record) is not None]
             await asyncio.to_thread(self._add, found, 0)
 
+    def add(self, session_ids: Iterable[str]) -> None:
+        """Take in *session_ids* as they are."""
+        self._add_legacy(session_ids)
+
     def _add_legacy(self, ids: Iterable[str]) -> None:
         taken: list[str] = []
         for id in ids:

@@ -1,0 +1,66 @@
+"""The end of a migration: what was kept for it goes, but for the one record that says that it is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from legacy.migration.live.batches import QUARANTINE_TYPE
+from legacy.migration.live.failures import GateRefusedError
+from legacy.migration.live.legacy_side import LegacySide
+from legacy.migration.live.passes import CHECKPOINT_TYPE
+from legacy.migration.live.phases import Phase
+from legacy.migration.live.state import ITEM_TYPE, MEMBER_TYPE, Migration, migration_in
+from legacy.migration.live.throttle import SETTINGS_TYPE
+from unified_storage.interface import IUnifiedStorage
+
+_AT_A_TIME = 500
+
+
+async def finish(
+    storage: IUnifiedStorage,
+    legacy: LegacySide,
+    *,
+    purge_legacy: bool = False,
+    keep_tombstones: timedelta | None = None,
+) -> dict[str, int]:
+    """Remove what the migration kept in the target; ``{"items", "purged"}``, how many went.
+
+    The record of the migration stays: a program that is started once more must not believe that there was none.
+
+    Args:
+        purge_legacy: delete every session of the legacy store too.
+        keep_tombstones: leave those of deletions that are younger.
+    Raises:
+        GateRefusedError: not every program uses the target alone, and nothing was changed.
+    """
+    migration = await migration_in(storage)
+    _check_over(migration)
+    items = await _removed(storage, ITEM_TYPE, keep_tombstones)
+    for type in (CHECKPOINT_TYPE, QUARANTINE_TYPE, SETTINGS_TYPE, MEMBER_TYPE):
+        await _removed(storage, type, None)
+    purged = 0
+    if purge_legacy:
+        for id in await legacy.ids():
+            await legacy.delete(id)
+            purged += 1
+    return {"items": items, "purged": purged}
+
+
+def _check_over(migration: Migration) -> None:
+    if migration.phase != Phase.UNIFIED_ONLY or not migration.settled:
+        told = f"the phase is {migration.phase.name_shown}, and has to be unified_only, acknowledged by all, to finish"
+        raise GateRefusedError(told, details={"phase": migration.phase.name_shown, "reasons": [told]})
+
+
+async def _removed(storage: IUnifiedStorage, type: str, keep_tombstones: timedelta | None) -> int:
+    removed = 0
+    youngest = None if keep_tombstones is None else storage.clock() - keep_tombstones
+    async for batch in storage.stream_list({"type": type}, _AT_A_TIME):
+        ids = [
+            record["id"]
+            for record in batch
+            if youngest is None or not record["data"].get("tombstone") or record["updated_at"] < youngest
+        ]
+        if ids:
+            removed += await storage.batch_delete(ids, type=type)
+    return removed

@@ -202,7 +202,7 @@ async def test_a_conversation_goes_on_in_another_process(place: Place):
         pytest.skip("other processes do not see it")
 
     async def answered(said: str) -> str:
-        program = [sys.executable, "-m", "tests.session_bridges.adk_program", place.address, said]
+        program = [sys.executable, "-m", "tests.session_bridges.adk_program", place.address, "turn", said]
         process = await asyncio.create_subprocess_exec(*program, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE)
         printed, _ = await process.communicate()
         assert process.returncode == 0

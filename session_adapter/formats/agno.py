@@ -205,43 +205,30 @@ def _never(event: Mapping[str, Any]) -> dict[str, Any]:
 _RUNS_OF_1 = RunForm(places=_places_of_1, id=_id_of_1, begun=_begun_of_1)
 _ENGINES = ("sqlite", "postgresql")
 
-AGNO3: PeerFormat = _WithRunRows(
-    "agno3",
-    event_of,
-    message_of,
-    history_path=("runs",),
-    own_places=PLACES,
-    run_form=RUNS_OF_3,
-    family="agno",
-    engines=_ENGINES,
-    loses=_LOSES,
-    blank=_blank_with_rows,
-    entry_key=own_id,
-    written_time=seconds_of,
-    written=written,
-    further=_FURTHER,
-    row_lists=("rows",),
-    compared=spelled_apart,
-    refusal=_refused,
-)
-AGNO2: PeerFormat = _WithRuns(
-    "agno2",
-    event_of,
-    message_of,
-    history_path=("runs",),
-    own_places=PLACES,
-    run_form=RUNS_OF_2,
-    family="agno",
-    engines=_ENGINES,
-    loses=_LOSES,
-    blank=blank,
-    entry_key=own_id,
-    written_time=seconds_of,
-    written=written,
-    further=_FURTHER,
-    compared=spelled_apart,
-    refusal=not_json,
-)
+
+def _present(form: type[PeerFormat], name: str, run_form: RunForm, **further: Any) -> PeerFormat:
+    """A format that agno still writes."""
+    return form(
+        name,
+        event_of,
+        message_of,
+        history_path=("runs",),
+        own_places=PLACES,
+        run_form=run_form,
+        family="agno",
+        engines=_ENGINES,
+        loses=_LOSES,
+        entry_key=own_id,
+        written_time=seconds_of,
+        written=written,
+        further=_FURTHER,
+        compared=spelled_apart,
+        **further,
+    )
+
+
+AGNO3 = _present(_WithRunRows, "agno3", RUNS_OF_3, blank=_blank_with_rows, row_lists=("rows",), refusal=_refused)
+AGNO2 = _present(_WithRuns, "agno2", RUNS_OF_2, blank=blank, refusal=not_json)
 AGNO1 = PeerFormat(
     "agno1",
     _event_of_1,

@@ -210,43 +210,46 @@ class _OfService(PeerFormat):
 
 _RUNS = RunForm(built=_built, longer=_longer, begun=_begun)
 
-AGNO_GO: PeerFormat = _OfLibrary(
+
+def _format(form: type[PeerFormat], name: str, engines: tuple[str, ...], **further: Any) -> PeerFormat:
+    return form(
+        name,
+        message_to_event,
+        message_from_event,
+        history_path=("runs",),
+        run_form=_RUNS,
+        family="agno-go",
+        engines=engines,
+        loses=_LOSES,
+        entry_key=own_id,
+        refusal=not_json,
+        **further,
+    )
+
+
+AGNO_GO = _format(
+    _OfLibrary,
     "agno-go",
-    message_to_event,
-    message_from_event,
-    history_path=("runs",),
+    ("sqlite", "postgresql"),
     own_places={
         "id": in_session("session_id"),
         **{name: in_session(name) for name in (*_NAMES, "metadata", "state", "summary", "agent_data", *TIMES)},
         "app_name": in_session("metadata", "app_name"),
     },
-    run_form=_RUNS,
-    family="agno-go",
-    engines=("sqlite", "postgresql"),
-    loses=_LOSES,
     blank=_blank,
-    entry_key=own_id,
     written_time=sql_time,
     written=_written,
     further=("agent_data",),
     compared=_compared,
-    refusal=not_json,
 )
-AGNO_GO_SERVICE: PeerFormat = _OfService(
+AGNO_GO_SERVICE = _format(
+    _OfService,
     "agno-go-service",
-    message_to_event,
-    message_from_event,
-    history_path=("runs",),
+    ("postgresql",),
     own_places=AGNO_PLACES,
-    run_form=_RUNS,
-    family="agno-go",
-    engines=("postgresql",),
-    loses=_LOSES,
     blank=agno_blank,
-    entry_key=own_id,
     written_time=seconds_of,
     written=_service_written,
     further=("agent_data", "team_data", "workflow_data", "metrics"),
     compared=spelled_apart,
-    refusal=not_json,
 )

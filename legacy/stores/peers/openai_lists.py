@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused
@@ -95,7 +96,7 @@ class _Lists:
         try:
             async for found in self._keys.scan(self._prefix):
                 await self._note(index, found)
-            for batch in (*self._sessions(index), *_odd(index)):
+            for batch in chain(self._sessions(index), _odd(index)):
                 yield batch
         finally:
             index.close()

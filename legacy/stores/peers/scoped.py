@@ -15,6 +15,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from legacy.stores.file_reading import FileRefused, parse
@@ -93,7 +94,7 @@ class _Layout:
             for rows in in_batches(index, "SELECT rest FROM keys WHERE kind = 'session' AND type = 'hash'"):
                 for (rest,) in rows:
                     await self._note_sessions(index, rest)
-            for batch in (*self._odd(index), *self._sessions(index), *self._states(index)):
+            for batch in chain(self._odd(index), self._sessions(index), self._states(index)):
                 yield batch
         finally:
             index.close()

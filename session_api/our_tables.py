@@ -100,10 +100,13 @@ class OurTables:
     async def _named(self, records: Sequence[Record]) -> list[SessionRow]:
         """The rows of *records*; names that nobody has written down are looked for where their histories begin."""
         rows = [row_of(record) for record in records]
-        for row, record in zip(rows, records, strict=True):
-            if row.name is None and row.shown_name is None:
-                beginning = await self._storage.read(history_of(record["id"]), limit=BEGINNING)
-                row.shown_name = _name(row, beginning)
+        logs = [history_of(record["id"]) for record in records]
+        nameless = {
+            log: row for log, row in zip(logs, rows, strict=True) if row.name is None and row.shown_name is None
+        }
+        if nameless:
+            for log, beginning in (await self._storage.read_many([*nameless], limit=BEGINNING)).items():
+                nameless[log].shown_name = _name(nameless[log], beginning)
         return rows
 
     # writing

@@ -154,8 +154,10 @@ class Delegate(IUnifiedStorage):
             lambda: self._inner.read(log_id, after=after, before=before, last=last, since=since, limit=limit),
         )
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
-        return await self._call("read_many", lambda: self._inner.read_many(log_ids, last=last))
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, Entries]:
+        return await self._call("read_many", lambda: self._inner.read_many(log_ids, last=last, limit=limit))
 
     async def rewrite(
         self, log_id: str, entries: Iterable[Mapping[str, Any]], *, expected_version: int | None = None

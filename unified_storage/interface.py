@@ -258,15 +258,19 @@ class IUnifiedStorage(ABC):
             limit: only the first *limit*; not together with ``last``.
         """
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, Entries]:
         """The entries of several logs, in one go where the backend can; a log that is not there is empty.
 
         Args:
             last: only the newest *last* of each.
+            limit: only the first *limit* of each; not together with ``last``.
         """
         check_list(log_ids, "log_ids")
         check_count("last", last)
-        return {log_id: await self.read(log_id, last=last) for log_id in log_ids}
+        check_count("limit", limit)
+        return {log_id: await self.read(log_id, last=last, limit=limit) for log_id in log_ids}
 
     @abstractmethod
     async def rewrite(

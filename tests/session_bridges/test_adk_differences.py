@@ -183,8 +183,10 @@ async def test_sessions_may_expire_and_what_is_added_lets_them_live_on(place: Pl
 class Reader(Spy):
     """Counts the entries of several logs too."""
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, list[dict[str, Any]]]:
-        found = await super().read_many(log_ids, last=last)
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        found = await super().read_many(log_ids, last=last, limit=limit)
         self._add("read", sum(map(len, found.values())))
         return found
 

@@ -264,8 +264,10 @@ class RedisStorage(RedisVerbs):
     async def _entries(self, name: LogName, wanted: ReadRange) -> Entries:
         return (await self._entries_of([name], wanted))[0]
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
-        names, wanted = log_names(log_ids), checked_range(0, None, None, last, None)
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, Entries]:
+        names, wanted = log_names(log_ids), checked_range(0, None, None, last, limit)
         return dict(zip(names, await self._entries_of([*names.values()], wanted), strict=True))
 
     async def _entries_of(self, names: Sequence[LogName], wanted: ReadRange) -> list[Entries]:

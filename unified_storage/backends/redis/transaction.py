@@ -88,8 +88,10 @@ class RedisUnit(RedisVerbs):
             total += len(batch)
         return total
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
-        names, wanted = log_names(log_ids), checked_range(0, None, None, last, None)
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, Entries]:
+        names, wanted = log_names(log_ids), checked_range(0, None, None, last, limit)
         return dict(zip(names, await logs.read_each(self._buffer, [*names.values()], wanted), strict=True))
 
     async def logs(self, prefix: str = "") -> AsyncIterator[Ids]:

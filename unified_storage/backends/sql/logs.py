@@ -131,15 +131,15 @@ def read(store: Store, name: LogName, wanted: ReadRange) -> Steps[Entries]:
     return found[::-1] if wanted.last is not None else found
 
 
-def read_many(store: Store, names: Sequence[LogName], last: int | None) -> Steps[dict[str, Entries]]:
-    """The entries of several logs; of each only the newest *last*, at least 1, unless that is None."""
+def read_many(store: Store, names: Sequence[LogName], wanted: ReadRange) -> Steps[dict[str, Entries]]:
+    """The entries of several logs; of each only as many as *wanted* says, at least 1, at one of its ends."""
     found: dict[str, Entries] = {name.log_id: [] for name in names}
     if store.claims is not None:
         for name in sorted(names, key=lambda name: (name.owner_id, name.owner_type)):
             yield from records.seen_head(store, name.owner_id, name.owner_type)
     ids = list(found)
     for place in range(0, len(ids), 500):
-        rows = yield store.statements.entries_of(ids[place : place + 500], store.now(), last)
+        rows = yield store.statements.entries_of(ids[place : place + 500], store.now(), wanted)
         for log_id, *columns in rows:
             found[log_id].append(_handed_out(columns))
     return found

@@ -16,6 +16,9 @@ from unified_storage.logs import ReadRange
 T = TypeVar("T")
 Row = Sequence[Any]
 
+_ABOVE_ALL = 2**63 - 1
+"""No entry has a higher number."""
+
 
 class Into(NamedTuple):
     """Where an insert puts rows whose values stand in the order of *columns*."""
@@ -286,19 +289,28 @@ class Statements:
         found = found.order_by(e.seq.desc() if newest_first else e.seq)
         return found.limit(bind("most")) if is_limited else found
 
-    def entries_of(self, log_ids: Sequence[str], now: int, last: int | None) -> Call:
-        """The entries of living logs, all or the newest *last* of each, with the log's id before them."""
-        if last is None:
-            return self._listed("entries_of", self._entries_of, log_ids, now=now)
-        return self._listed("newest_of", self._newest_of, log_ids, now=now, others=last - 1)
+    def entries_of(self, log_ids: Sequence[str], now: int, wanted: ReadRange) -> Call:
+        """The entries of living logs, all, the newest or the oldest of each, with the log's id before them."""
+        if wanted.last is not None:
+            return self._listed("newest_of", self._newest_of, log_ids, now=now, others=wanted.last - 1)
+        if wanted.limit is not None:
+            return self._listed("oldest_of", self._oldest_of, log_ids, now=now, others=wanted.limit - 1)
+        return self._listed("entries_of", self._entries_of, log_ids, now=now)
 
     def _newest_of(self, named: Any) -> sa.Select[Any]:
-        log, entries = self._tables.logs.c.n, self._tables.entries
-        one = entries.alias("one")
-        newest = sa.select(one.c.seq).where(one.c.log == log).order_by(one.c.seq.desc())
-        # of a log that has fewer, all
-        oldest = sa.func.coalesce(newest.limit(1).offset(sa.bindparam("others")).scalar_subquery(), 0)
-        return self._entries_of(named).where(entries.c.seq >= oldest)
+        found = self._entries_of(named)
+        return found.where(self._tables.entries.c.seq >= self._farthest(newest_first=True, otherwise=0))
+
+    def _oldest_of(self, named: Any) -> sa.Select[Any]:
+        found = self._entries_of(named)
+        return found.where(self._tables.entries.c.seq <= self._farthest(newest_first=False, otherwise=_ABOVE_ALL))
+
+    def _farthest(self, *, newest_first: bool, otherwise: int) -> Any:
+        """The number of the entry behind *others* at one end of a log; *otherwise* where it has fewer."""
+        one = self._tables.entries.alias("one").c
+        order = one.seq.desc() if newest_first else one.seq
+        counted = sa.select(one.seq).where(one.log == self._tables.logs.c.n).order_by(order)
+        return sa.func.coalesce(counted.limit(1).offset(sa.bindparam("others")).scalar_subquery(), otherwise)
 
     def _entries_of(self, named: Any) -> sa.Select[Any]:
         logs, records, entries = self._tables.logs, self._tables.records, self._tables.entries

@@ -235,12 +235,14 @@ class _SQLVerbs(IUnifiedStorage):
         name, wanted = parse_log_id(log_id), checked_range(after, before, since, last, limit)
         return await self._read(lambda: logs.read(self._store, name, wanted))
 
-    async def read_many(self, log_ids: Iterable[str], *, last: int | None = None) -> dict[str, Entries]:
+    async def read_many(
+        self, log_ids: Iterable[str], *, last: int | None = None, limit: int | None = None
+    ) -> dict[str, Entries]:
         asked = log_names(log_ids)
-        check_count("last", last)
-        if last == 0:
+        wanted = checked_range(0, None, None, last, limit)
+        if 0 in (last, limit):
             return {log_id: [] for log_id in asked}
-        found = await self._read(lambda: logs.read_many(self._store, [*asked.values()], last))
+        found = await self._read(lambda: logs.read_many(self._store, [*asked.values()], wanted))
         return {log_id: found[name.log_id] for log_id, name in asked.items()}
 
     async def rewrite(

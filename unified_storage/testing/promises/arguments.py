@@ -37,7 +37,7 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "pop": {"log_id": LOG},
     "read": {"log_id": LOG, "after": 0, "before": None, "last": None, "since": None, "limit": None},
-    "read_many": {"log_ids": [LOG], "last": None},
+    "read_many": {"log_ids": [LOG], "last": None, "limit": None},
     "rewrite": {"log_id": LOG, "entries": [], "expected_version": None},
     "log_info": {"log_id": LOG},
     "logs": {"prefix": ""},

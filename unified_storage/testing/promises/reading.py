@@ -108,6 +108,22 @@ class ReadPromises(Harness):
             await tx.append(LOG, [body(6)])
             assert [entry["body"] for entry in (await tx.read_many([LOG], last=2))[LOG]] == [2, 6]
 
+    async def test_the_oldest_entries_of_several_logs_are_read_together(self, storage: IUnifiedStorage) -> None:
+        await save_all(storage, [session("s"), session("s2"), session("s3")])
+        await storage.append(LOG, [body(n) for n in (1, 2, 3)])
+        await storage.append("events/s2", [body(n) for n in (4, 5, 6)], keep_last=2)
+        await storage.append("events/s3", [body(7)])
+        await storage.pop("events/s3")
+        wanted = [LOG, "events/s2", "events/s3", "events/none"]
+        for limit in (0, 1, 2, 5):
+            read = await storage.read_many(wanted, limit=limit)
+            assert read == {log_id: await storage.read(log_id, limit=limit) for log_id in wanted}
+        with pytest.raises(StorageValidationError):
+            await storage.read_many(wanted, last=1, limit=1)
+        async with storage.transaction() as tx:
+            await tx.pop(LOG)
+            assert [entry["body"] for entry in (await tx.read_many([LOG], limit=5))[LOG]] == [1, 2]
+
 
 class WithdrawPromises(Harness):
     """``pop`` and ``rewrite``."""

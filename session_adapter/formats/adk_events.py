@@ -16,6 +16,7 @@ from uuid import UUID
 
 from session_adapter.formats.calls import Call, calls_of
 from session_adapter.formats.format import Event
+from session_adapter.formats.json_values import text_of_octets
 from session_adapter.formats.places import is_mapping, text_of, value_at
 from session_adapter.timestamps import read_time
 from unified_storage.values import equal
@@ -276,19 +277,12 @@ def storable(value: Any) -> Any:
 def _text(value: Any) -> str:
     match value:
         case bytes():
-            return _text_of_octets(value)
+            return text_of_octets(value)
         case datetime() | date() | time():
             return value.isoformat()
         case Decimal() | UUID():
             return str(value)
     return str(value)
-
-
-def _text_of_octets(octets: bytes) -> str:
-    try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(octets).decode()
 
 
 def _listed(value: Any) -> Iterable[Any]:

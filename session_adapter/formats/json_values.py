@@ -1,7 +1,8 @@
-"""Whether a document is JSON and nothing more, as forms that are kept in JSON columns want it."""
+"""Documents as forms want them that are kept in JSON: whether one is JSON and nothing more, and bytes as text."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,3 +21,11 @@ def not_json(document: Mapping[str, Any]) -> str | None:
         elif not (value is None or type(value) in _PLAIN):
             return "not_json"
     return None
+
+
+def text_of_octets(octets: bytes) -> str:
+    """What *octets* say where they are UTF-8, else their Base64."""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return b64encode(octets).decode()

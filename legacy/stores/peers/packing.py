@@ -6,7 +6,6 @@ A session becomes a record in the canonical form, a history whose entries keep t
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from session_adapter.entries import HISTORY, events_of, history_of, run_id_of, s
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.formats import CANONICAL, Format, SessionBundle, entry_body, entry_form
 from session_adapter.formats.format import TIMES
+from session_adapter.formats.json_values import text_of_octets
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
 from session_adapter.metadata import own_fields
@@ -244,12 +244,9 @@ def _written(name: str, value: Any, shown: Mapping[str, Any], format: PeerFormat
 
 
 def _as_text(value: Any) -> Any:
-    """*value* with its bytes as text: what they say where they are UTF-8, else Base64."""
+    """*value* with its bytes as text."""
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return b64encode(value).decode()
+        return text_of_octets(value)
     if isinstance(value, Mapping):
         return {name: _as_text(inner) for name, inner in value.items()}
     return [*map(_as_text, value)] if isinstance(value, list) else value

@@ -3,6 +3,8 @@
 from legacy.migration.copy import Progress, copy_store
 from legacy.migration.doctor import DoctorReport, check_storage, examine, repair
 from legacy.migration.exit_codes import exit_code_of
+from legacy.migration.following import Following, FollowReport, Pass, follow_store
+from legacy.migration.guard import MassChangeError
 from legacy.migration.inspecting import PlaceFacts, inspect_place, inspect_session
 from legacy.migration.lease import AnotherRunError
 from legacy.migration.ledger import Ledger
@@ -15,7 +17,11 @@ __all__ = [
     "CopyReport",
     "DoctorReport",
     "Finding",
+    "FollowReport",
+    "Following",
     "Ledger",
+    "MassChangeError",
+    "Pass",
     "PlaceFacts",
     "Progress",
     "VerifyReport",
@@ -23,6 +29,7 @@ __all__ = [
     "copy_store",
     "examine",
     "exit_code_of",
+    "follow_store",
     "inspect_place",
     "inspect_session",
     "repair",

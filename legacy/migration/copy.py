@@ -78,8 +78,7 @@ async def copy_store(
         AnotherRunError: another copy is writing there.
         StorageError: a store failed; running it again goes on.
     """
-    if max_rate is not None and not max_rate > 0:
-        raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
+    pace = Pace(max_rate)
     check_switches(mapping, convert)
     begun = time.monotonic()
     place = place_of(source)
@@ -88,7 +87,7 @@ async def copy_store(
     try:
         async with open_source(place, source_timezone=source_timezone, convert=convert) as opened:
             check_zone(opened)
-            run = _Run(opened, report, max_rate, on_progress or unheard)
+            run = _Run(opened, report, pace, on_progress or unheard)
             writing = _Writing(dry_run, overwrite_conflicts, mapping or {})
             async with _open_target(target, opened, writing) as written:
                 await run.copy_into(written)
@@ -209,44 +208,81 @@ async def read_ahead(batches: AsyncGenerator[T, None]) -> AsyncGenerator[T, None
         await batches.aclose()
 
 
+class Pace:
+    """At most so many records a second.
+
+    Args:
+        max_rate: None for no limit.
+    Raises:
+        StorageValidationError: it is not above 0.
+    """
+
+    def __init__(self, max_rate: float | None) -> None:
+        if max_rate is not None and not max_rate > 0:
+            raise StorageValidationError("the rate must be above 0 a second", details={"path": "max_rate"})
+        self._max_rate = max_rate
+        self.begin()
+
+    @property
+    def most(self) -> int:
+        """So many records make a step."""
+        return _RECORDS_A_STEP if self._max_rate is None else max(1, min(_RECORDS_A_STEP, int(self._max_rate)))
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._begun = time.monotonic()
+        self._done = 0
+
+    async def keep(self, done: int) -> None:
+        """Wait until so many more may be done."""
+        self._done += done
+        if self._max_rate is not None:
+            due = self._begun + self._done / self._max_rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+async def in_steps(
+    batches: AsyncIterator[list[T]], most: int, size: Callable[[T], int]
+) -> AsyncGenerator[list[T], None]:
+    """What *batches* hold, as much at a time as is written in one step: no more than *most*, nor many bytes."""
+    step: list[T] = []
+    total = 0
+    async for batch in batches:
+        for one in batch:
+            step.append(one)
+            total += size(one)
+            if len(step) >= most or total >= _BYTES_A_STEP:
+                yield step
+                step, total = [], 0
+    if step:
+        yield step
+
+
 class _Run:
     """One copy while it runs."""
 
-    def __init__(self, source: Source, report: CopyReport, max_rate: float | None, on_progress: OnProgress) -> None:
+    def __init__(self, source: Source, report: CopyReport, pace: Pace, on_progress: OnProgress) -> None:
         self._source = source
         self._report = report
-        self._max_rate = max_rate
+        self._pace = pace
         self._on_progress = on_progress
         self._total = 0
         self._done = 0
-        self._begun = 0.0
 
     async def copy_into(self, target: Target) -> None:
         self._on_progress(Progress("survey", 0, 0))
         self._total = await self._source.survey()
         async for items in self._source.findings():
             self._report.add(items)
-        self._begun = time.monotonic()
+        self._pace.begin()
         self._on_progress(Progress("copy", 0, self._total))
         async with aclosing(read_ahead(self._steps())) as steps:
             async for step in steps:
                 await self._take(target, step)
         await target.finish()
 
-    async def _steps(self) -> AsyncGenerator[list[Parcel | Item], None]:
-        """What is to be copied, as much at a time as is written in one step."""
-        most = _RECORDS_A_STEP if self._max_rate is None else max(1, min(_RECORDS_A_STEP, int(self._max_rate)))
-        step: list[Parcel | Item] = []
-        size = 0
-        async for batch in self._source.batches():
-            for one in batch:
-                step.append(one)
-                size += one.size or 0
-                if len(step) >= most or size >= _BYTES_A_STEP:
-                    yield step
-                    step, size = [], 0
-        if step:
-            yield step
+    def _steps(self) -> AsyncGenerator[list[Parcel | Item], None]:
+        return in_steps(self._source.batches(), self._pace.most, lambda one: one.size or 0)
 
     async def _take(self, target: Target, step: list[Parcel | Item]) -> None:
         """Have what can be read written, and tell of all."""
@@ -256,7 +292,7 @@ class _Run:
             self._tell(parcels, await target.take(parcels))
         self._done += len(step)
         self._on_progress(Progress("copy", self._done, self._total))
-        await self._keep_rate()
+        await self._pace.keep(len(step))
 
     def _tell(self, parcels: list[Parcel], taken: Taken) -> None:
         for place, differences in taken.mismatches.items():
@@ -272,8 +308,3 @@ class _Run:
 
     def _ledger_of(self, parcel: Parcel) -> Any:
         return self._report.ledger if parcel.record["type"] == SESSION else self._report.others
-
-    async def _keep_rate(self) -> None:
-        if self._max_rate is not None:
-            due = self._begun + self._done / self._max_rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))

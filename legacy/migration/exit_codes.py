@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from legacy.migration.guard import MassChangeError
 from legacy.migration.lease import AnotherRunError
 from unified_storage.errors import (
     StorageConfigurationError,
@@ -29,6 +30,8 @@ def exit_code_of(error: BaseException) -> int | None:
     """The exit code that tells *error*; None for one that no command foresees."""
     if isinstance(error, AnotherRunError):
         return HELD
+    if isinstance(error, MassChangeError):
+        return GUARD_STOPPED
     if isinstance(error, StorageConfigurationError | StorageValidationError | StorageUnsupportedError):
         return USAGE
     if isinstance(error, StorageError | OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -299,18 +299,38 @@ async def test_items_added_together_are_there_all_or_not_at_all(session: Unified
     assert await session.get_items() == [USER]
 
 
+async def cancelled(call: Coroutine[Any, Any, Any], after: int) -> None:
+    """Begin *call* and cancel it when the loop has gone round *after* times."""
+    task = asyncio.create_task(call)
+    for _ in range(after):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_cancelled_caller_leaves_all_items_or_none(session: UnifiedSession, scaled: Callable[..., int]):
-    await session.add_items([USER])
-    there = 1
+    there = 0
     for turn in range(scaled(400, minimum=40)):
-        task = asyncio.create_task(session.add_items([USER, ANSWER, CALLS[0]]))
-        for _ in range(turn % 20):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(session.add_items([USER, ANSWER, CALLS[0]]), turn % 20)
         now = len(await session.get_items())
         assert now - there in (0, 3)
         there = now
+    for turn in range(min(there, 40)):
+        await cancelled(session.pop_item(), turn % 20)
+        now = len(await session.get_items())
+        assert there - now in (0, 1)
+        there = now
+
+
+async def test_a_cancelled_first_writer_leaves_a_session_that_can_be_used(place: Place, scaled: Callable[..., int]):
+    async with place.open() as storage:
+        for turn in range(scaled(400, minimum=30)):
+            session = UnifiedSession(f"s{turn}", storage)
+            await cancelled(session.add_items([USER, ANSWER]), turn % 30)
+            there = await session.get_items()
+            assert there in ([], [USER, ANSWER])
+            await session.add_items([CALLS[0]])
+            assert await session.get_items() == [*there, CALLS[0]]
 
 
 async def test_it_is_used_from_several_event_loops(place: Place):

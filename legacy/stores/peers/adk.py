@@ -46,7 +46,7 @@ from legacy.stores.peers.kinds import (
     shown_key,
 )
 from legacy.stores.peers.registry import written_format
-from legacy.stores.peers.rows import Row, Rows, open_rows
+from legacy.stores.peers.rows import Row, Rows, opened_on
 from session_adapter.formats import PeerFormat
 from session_adapter.formats.adk import ADK_SQLITE, ADK_V0, ADK_V1, by_value
 from session_adapter.identity import SessionKey, UserKey
@@ -67,12 +67,7 @@ _ORPHANS = (
 
 
 async def open_store(opening: Opening) -> PeerStore:
-    rows = await open_rows(opening)
-    try:
-        return await _opened(rows, opening)
-    except BaseException:
-        await rows.close()
-        raise
+    return await opened_on(opening, _opened)
 
 
 async def _opened(rows: Rows, opening: Opening) -> AdkStore:

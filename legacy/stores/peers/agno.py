@@ -19,7 +19,7 @@ from legacy.stores.peers.json_columns import (
 )
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, PeerStore, Tables, Unit, shown_key
 from legacy.stores.peers.registry import written_format
-from legacy.stores.peers.rows import Row, Rows, open_rows
+from legacy.stores.peers.rows import Row, Rows, opened_on
 from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3, JSON_COLUMNS, row_of
 from session_adapter.formats.agno_runs import without_text
 from session_adapter.formats.peer import PeerFormat
@@ -39,12 +39,7 @@ def told_by(tables: Tables) -> PeerFormat | None:
 
 
 async def open_store(opening: Opening) -> PeerStore:
-    rows = await open_rows(opening)
-    try:
-        return await _opened(rows, opening)
-    except BaseException:
-        await rows.close()
-        raise
+    return await opened_on(opening, _opened)
 
 
 async def _opened(rows: Rows, opening: Opening) -> PeerStore:

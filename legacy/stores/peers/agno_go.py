@@ -13,7 +13,7 @@ from legacy.stores.peers.agno_tables import AgnoTables, is_of_sessions
 from legacy.stores.peers.json_columns import Decoded, checked_json, decoded
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, PeerStore, Tables, Unit, shown_key
 from legacy.stores.peers.registry import written_format
-from legacy.stores.peers.rows import Row, Rows, open_rows
+from legacy.stores.peers.rows import Row, Rows, opened_on
 from session_adapter.formats.agno_go import AGNO_GO, AGNO_GO_SERVICE, JSON_COLUMNS, iso_time, sql_time
 from session_adapter.formats.format import TIMES
 from session_adapter.formats.peer import PeerFormat
@@ -72,12 +72,7 @@ def _is_of_service(columns: frozenset[str]) -> bool:
 
 
 async def open_store(opening: Opening) -> PeerStore:
-    rows = await open_rows(opening)
-    try:
-        return await _opened(rows, opening)
-    except BaseException:
-        await rows.close()
-        raise
+    return await opened_on(opening, _opened)
 
 
 async def _opened(rows: Rows, opening: Opening) -> PeerStore:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from legacy.stores.parcels import IGNORED, Item
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, Tables, Unit
 from legacy.stores.peers.langchain_messages import found_session, text_of
-from legacy.stores.peers.rows import Rows, open_rows
+from legacy.stores.peers.rows import Rows, opened_on
 from legacy.stores.survey import in_batches, temporary_database
 from session_adapter.formats.langchain import LANGCHAIN_SQL
 from unified_storage.errors import StorageConfigurationError, StorageUnsupportedError
@@ -38,12 +38,7 @@ def is_table(columns: frozenset[str]) -> bool:
 
 
 async def open_table(opening: Opening) -> Histories:
-    rows = await open_rows(opening)
-    try:
-        return await _opened(rows, opening)
-    except BaseException:
-        await rows.close()
-        raise
+    return await opened_on(opening, _opened)
 
 
 async def _opened(rows: Rows, opening: Opening) -> Histories:

@@ -11,7 +11,7 @@ from typing import Any
 from legacy.stores.parcels import IGNORED, QUARANTINED, Item
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, PeerStore, Tables, Unit
 from legacy.stores.peers.langchain_messages import warnings_of
-from legacy.stores.peers.rows import Rows, open_rows
+from legacy.stores.peers.rows import Rows, opened_on
 from session_adapter.formats.langgraph import LANGGRAPH, CheckpointRefused, thread_of
 from session_adapter.formats.peer import PeerFormat
 from unified_storage.errors import StorageConfigurationError
@@ -64,20 +64,19 @@ def _has_writes(tables: Tables) -> bool:
 
 
 async def open_store(opening: Opening) -> PeerStore:
-    rows = await open_rows(opening)
-    try:
+    return await opened_on(opening, _opened)
+
+
+async def _opened(rows: Rows, opening: Opening) -> PeerStore:
+    tables = await rows.tables()
+    if opening.to_write and not tables.keys() & {"checkpoints", "writes"}:
+        async with rows.written():
+            for made in _MADE:
+                await rows.execute(made)
         tables = await rows.tables()
-        if opening.to_write and not tables.keys() & {"checkpoints", "writes"}:
-            async with rows.written():
-                for made in _MADE:
-                    await rows.execute(made)
-            tables = await rows.tables()
-        if told_by(tables) is None:
-            raise StorageConfigurationError("it has no tables 'checkpoints' and 'writes' as LangGraph's SqliteSaver")
-        return Threads(rows, tables)
-    except BaseException:
-        await rows.close()
-        raise
+    if told_by(tables) is None:
+        raise StorageConfigurationError("it has no tables 'checkpoints' and 'writes' as LangGraph's SqliteSaver")
+    return Threads(rows, tables)
 
 
 class Threads:

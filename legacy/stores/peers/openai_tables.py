@@ -16,7 +16,7 @@ from legacy.stores.peers.openai_envelopes import envelopes_of
 from legacy.stores.peers.openai_items import Items, Times, branches_of, compact, elements_in, is_branch_log, with_branch
 from legacy.stores.peers.openai_moments import Moments
 from legacy.stores.peers.registry import written_format
-from legacy.stores.peers.rows import Row, Rows, open_rows
+from legacy.stores.peers.rows import Row, Rows, opened_on
 from session_adapter.formats import PeerFormat
 from session_adapter.formats.openai_agents import (
     OPENAI_ADVANCED,
@@ -83,12 +83,7 @@ def pairs_in(tables: Tables) -> list[tuple[str, str]]:
 
 async def open_tables(opening: Opening) -> PeerStore:
     """The store of a SQL database; see ``Family.open_store``."""
-    rows = await open_rows(opening)
-    try:
-        return await _opened(rows, opening)
-    except BaseException:
-        await rows.close()
-        raise
+    return await opened_on(opening, _opened)
 
 
 async def _opened(rows: Rows, opening: Opening) -> PeerStore:

@@ -11,16 +11,17 @@ import asyncio
 import re
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from legacy.stores.copied_files import copied_file
 from legacy.stores.peers.kinds import Opening, Tables
 from unified_storage.errors import StorageConfigurationError, StorageConnectionError, redacted
 from unified_storage.opening import parse_url
 
+T = TypeVar("T")
 Row = dict[str, Any]
 _AT_A_TIME = 500
 
@@ -79,6 +80,16 @@ async def open_rows(opening: Opening) -> Rows:
     openers: dict[str, Callable[[Opening], Any]] = {"sqlite": _open_sqlite, "postgresql": _open_postgresql}
     rows: Rows = await openers.get(opening.engine, _open_mysql)(opening)
     return rows
+
+
+async def opened_on(opening: Opening, opened: Callable[[Rows, Opening], Awaitable[T]]) -> T:
+    """What *opened* makes of the database of *opening*, which is closed where that fails; raises as both do."""
+    rows = await open_rows(opening)
+    try:
+        return await opened(rows, opening)
+    except BaseException:
+        await rows.close()
+        raise
 
 
 # SQLite

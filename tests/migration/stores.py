@@ -56,7 +56,12 @@ class Stores:
 
     def program(self, name: str, **options: Any) -> MigratingSessionService:
         """A program of its own, which shares nothing with others but the two stores."""
-        told = {"journal": self.folder / "journals", "member": name, "poll_interval": POLL, "rules": self.rules}
+        told: dict[str, Any] = {
+            "journal": self.folder / "journals",
+            "member": name,
+            "poll_interval": POLL,
+            "rules": self.rules,
+        }
         legacy = options.pop("legacy", self.legacy)
         storage = options.pop("storage", self.storage)
         service = MigratingSessionService(legacy, storage, **told | options)

@@ -30,7 +30,7 @@ async def test_a_write_is_in_both_stores_when_it_is_acknowledged(stores: Stores,
     await program.update_session("s", {"settings": {"theme": "dark"}})
     assert (await program.get_session("s"))["settings"] == {"theme": "dark"}
     assert await stores.kinds("s", "old") == ["equal", "equal"]
-    assert (await stores.in_target("s"))["n"] == 1
+    assert (await stores.in_target("s") or {})["n"] == 1
     await program.delete_session("s")
     assert await program.get_session("s") is None
     assert await stores.in_target("s") is None

@@ -17,7 +17,7 @@ Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]
 OURS, SESSIONS, SCOPED, RAW = "ours", "ours (sessions)", "ours (scoped)", "raw"
 ALCHEMY = {"sqlite": "openai-agents (sqlalchemy)", "postgresql": "openai-agents", "mysql": "openai-agents"}
 """openai-agents on its SQLAlchemy session, engine by engine."""
-AGENTS_ON_OURS = "openai-agents on ours"
+AGENTS_ON_OURS, ADK_ON_OURS = "openai-agents on ours", "adk on ours"
 OWN, ONE, STATE = "64 tasks, own sessions", "16 tasks, one session", "16 tasks, keys of one state"
 IMPORT = "import of sessions with 10 events"
 ADK_MIGRATION = "adk migrate session"
@@ -63,7 +63,9 @@ def _failure(of_metric: Mapping[str, Mapping[str, Any]], name: str) -> str | Non
     note = str(cell.get("note", ""))
     return (
         note
-        if name in (OURS, SESSIONS, SCOPED, AGENTS_ON_OURS) and "median" not in cell and note.startswith("fails")
+        if name in (OURS, SESSIONS, SCOPED, AGENTS_ON_OURS, ADK_ON_OURS)
+        and "median" not in cell
+        and note.startswith("fails")
         else None
     )
 
@@ -244,14 +246,17 @@ def _start(cells: Cells) -> Iterator[Finding]:
 def _bridges(cells: Cells) -> Iterator[Finding]:
     """A framework on this storage, beside itself on its SQLAlchemy store."""
     for engine, newest in {"sqlite": 3.0, "postgresql": 2.5}.items():
-        wanted = {f"append at {length:,}".replace(",", " "): 5.0 for length in LENGTHS}
-        wanted |= {"last 20 of 1 000": newest, "last 20 of 10 000": newest}
-        for metric, limit in wanted.items():
-            if AGENTS_ON_OURS in cells.get(engine, {}).get(metric, {}):
-                peer = ALCHEMY[engine]
-                measured = work(cells, engine, metric, peer, AGENTS_ON_OURS)
-                what = f"{metric}, {AGENTS_ON_OURS}"
-                yield _at_least("bridges", what, engine, limit, measured, f" x faster than {peer}")
+        appends = {f"append at {length:,}".replace(",", " "): 5.0 for length in LENGTHS}
+        newest_events = {"last 20 of 1 000": newest, "last 20 of 10 000": newest}
+        lists = {"page by user among 1 000": 5.0, "page by user among 100 000": 5.0}
+        for name, peer, wanted in (
+            (AGENTS_ON_OURS, ALCHEMY[engine], appends | newest_events),
+            (ADK_ON_OURS, "adk", appends | lists),
+        ):
+            for metric, limit in wanted.items():
+                if name in cells.get(engine, {}).get(metric, {}):
+                    measured = work(cells, engine, metric, peer, name)
+                    yield _at_least("bridges", f"{metric}, {name}", engine, limit, measured, f" x faster than {peer}")
 
 
 def _against(goal: str, cells: Cells, engine: str, metric: str, peer: str, limit: float) -> Finding:

@@ -1,4 +1,4 @@
-"""Google's ADK: its service on SQLAlchemy, and beside it the one that ADK's own command takes for SQLite files.
+"""Google's ADK: its service on SQLAlchemy, the one that its own command takes for SQLite files, and the one on ours.
 
 Metadata of a session is part of its state, and so is the topic. ADK refuses an event of a program that has not seen the
 newest one; such a program loads the session again and tries once more. A program is a task here: each keeps the
@@ -26,8 +26,16 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
 
 from benchmarks.system import Event, Session, System
-from benchmarks.systems import adk_seeding
-from benchmarks.systems.seeding import read_back_events, read_back_sessions, role_and_text, times, url_with
+from benchmarks.systems import ENGINES, adk_seeding
+from benchmarks.systems.ours import opened
+from benchmarks.systems.seeding import chunks, read_back_events, read_back_sessions, role_and_text, times, url_with
+from session_adapter import SessionKey, record_id
+from session_adapter.documents import Split, record_of
+from session_adapter.entries import history_of
+from session_adapter.formats import CANONICAL
+from session_bridges.adk import UnifiedSessionService
+from session_bridges.adk_events import entry_of, moment_of
+from session_bridges.adk_revisions import NOTES
 
 APP = "benchmark"
 HELD = 100
@@ -180,6 +188,39 @@ class ADKSqlite(ADK):
         await asyncio.to_thread(adk_seeding.insert_events_into_file, self._path, session, events)
 
 
+class OnOurs(ADK):
+    """ADK's sessions on this project's storage."""
+
+    name = "adk on ours"
+    engines = frozenset(ENGINES)
+
+    def _make_service(self) -> Any:
+        self._storage = opened(self.engine, self.place)
+        return UnifiedSessionService(self._storage)
+
+    async def _prepare(self) -> None:
+        await self._storage.health_check()
+
+    async def close(self) -> None:
+        await self._storage.close()
+
+    async def _insert_sessions(self, sessions: list[tuple[Session, dict[str, Any], float]]) -> None:
+        for chunk in chunks(sessions):
+            await self._storage.batch_save([_record(*each) for each in chunk])
+
+    async def _insert_events(self, session: ADKSession, events: Sequence[ADKEvent]) -> None:
+        log = history_of(record_id(SessionKey(APP, session.user_id, session.id)))
+        for chunk in chunks(events):
+            await self._storage.append(log, [entry_of(event) for event in chunk])
+
+
+def _record(session: Session, state: dict[str, Any], time: float) -> dict[str, Any]:
+    """As :meth:`UnifiedSessionService.create_session` stores it."""
+    key = SessionKey(APP, session.user, session.id)
+    document = {"session_id": key.session_id, "app_name": key.app_name, "user_id": key.user_id, "state": state}
+    return record_of(key, Split(CANONICAL, document, None), NOTES) | {"created_at": moment_of(time)}
+
+
 def _state(session: Session) -> dict[str, Any]:
     return {**session.state, "topic": session.topic}
 
@@ -197,4 +238,4 @@ def _newest(sessions: Sequence[ADKSession], limit: int) -> list[ADKSession]:
     return list(reversed(sessions[-limit:]))
 
 
-SYSTEMS = [ADK, ADKSqlite]
+SYSTEMS = [ADK, ADKSqlite, OnOurs]

@@ -83,11 +83,13 @@ def test_an_append_beside_a_peer(peer: float, ours: float, wanted: str, held: bo
         ("sqlite", "last 20 of 1 000", "openai-agents (sqlalchemy)", 3.0),
         ("postgresql", "append at 0", "openai-agents", 5.0),
         ("postgresql", "last 20 of 10 000", "openai-agents", 2.5),
+        ("sqlite", "append at 10 000", "adk", 5.0),
+        ("postgresql", "page by user among 1 000", "adk", 5.0),
     ],
 )
 def test_a_framework_on_this_storage_beside_itself(engine: str, metric: str, peer: str, times: float) -> None:
     for factor, held in ((times, True), (0.99 * times, False)):
-        cells = of_engine(engine, metric, {"openai-agents on ours": 10.0, peer: 10.0 * factor})
+        cells = of_engine(engine, metric, {f"{peer.partition(' ')[0]} on ours": 10.0, peer: 10.0 * factor})
         assert only("bridges", cells).held is held
 
 

@@ -285,6 +285,26 @@ def test_read_beside_a_write_fixes_nothing(log: HistoryLog, tmp_path: Path) -> N
     assert faults(tmp_path, A, quiet=((start, time.monotonic_ns()),)) == []
 
 
+def test_failed_write_that_gave_way_to_another_does_not_come_back(log: HistoryLog, tmp_path: Path) -> None:
+    log.error(log.invoke("save", "x", B))
+    log.error(log.invoke("save", "x", C))
+    start = time.monotonic_ns()
+    get(log, B)
+    get(log, C)
+    quiet = ((start, time.monotonic_ns()),)
+    assert faults(tmp_path, C, quiet=quiet) == []
+    assert faults(tmp_path, B, quiet=quiet) == ["unseen"]
+
+
+def test_absence_may_be_seen_again_and_again(log: HistoryLog, tmp_path: Path) -> None:
+    save(log, A)
+    delete(log)
+    start = time.monotonic_ns()
+    get(log, None)
+    get(log, None)
+    assert faults(tmp_path, None, quiet=((start, time.monotonic_ns()),)) == []
+
+
 def test_absence_that_was_seen_stays_seen(log: HistoryLog, tmp_path: Path) -> None:
     save(log, A)
     log.error(log.invoke("delete", "x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,11 +14,14 @@ from session_api.addresses import ForwardedAddresses, Networks
 from session_api.callers import Authenticator
 from session_api.databases import Databases
 from session_api.deadlines import Deadline
-from session_api.failures import add_failures
+from session_api.failures import add_failures, places_of
 from session_api.gate import Gate, RateLimit
 from session_api.observing import Figures, Observed
 from session_api.paths import SlashlessPaths
 from session_api.routes import session_routes
+from unified_storage.errors import StorageError
+
+log = logging.getLogger("session_api")
 
 
 def create_app(
@@ -43,7 +47,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifetime(_: FastAPI) -> AsyncIterator[None]:
-        await databases.open()
+        try:
+            await databases.open()
+        except StorageError as error:
+            log.error("a database cannot be used", extra={"error_code": error.error_code, "places": places_of(error)})
+            raise
         try:
             yield
         finally:

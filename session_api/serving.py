@@ -21,6 +21,7 @@ log = logging.getLogger("session_api")
 DRAINING = 6
 """Seconds that requests under way have when the service is to end; closing the databases comes after that."""
 
+_QUOTED = "Traceback (most recent call last)"
 _USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "taskName"})
 
 
@@ -74,7 +75,7 @@ class _Lines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         line |= {name: value for name, value in vars(record).items() if name not in _USUAL}
         if record.exc_info and record.exc_info[1] is not None:
@@ -82,3 +83,9 @@ class _Lines(logging.Formatter):
 
             line["places"] = places_of(record.exc_info[1])
         return json.dumps(line, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What *record* says; of an exception that the server quotes as text no word, since it may quote a database's."""
+    said = record.getMessage()
+    return "the application failed" if _QUOTED in said else said

@@ -60,14 +60,17 @@ class Intents:
         self._me = me
         self._rules = rules
 
-    async def ask(self, session_id: str, write: WriteUnified) -> Grant | Busy | Frozen:
+    async def ask(self, session_id: str, write: WriteUnified, *, token: str | None = None) -> Grant | Busy | Frozen:
         """Begin a write if nobody else writes the session: the phase is read, the intent set, and from phase 3 on U
         is written, all in one step.
 
+        Args:
+            token: that the intent is to have, for whoever wants to find it when the answer was lost.
         Raises:
             EvictedError: this member was sent away.
         """
-        return await self._storage.atomically(lambda tx: self._asked(tx, session_id, write), attempts=ATTEMPTS)
+        own = token or new_token()
+        return await self._storage.atomically(lambda tx: self._asked(tx, session_id, write, own), attempts=ATTEMPTS)
 
     async def release(self, grant: Grant, write: WriteUnified, *, syncs: bool = True) -> None:
         """End a write: U is written, the intent goes, all in one step.
@@ -96,7 +99,9 @@ class Intents:
 
         await self._storage.atomically(step, attempts=ATTEMPTS)
 
-    async def _asked(self, tx: IUnifiedStorage, session_id: str, write: WriteUnified) -> Grant | Busy | Frozen:
+    async def _asked(
+        self, tx: IUnifiedStorage, session_id: str, write: WriteUnified, token: str
+    ) -> Grant | Busy | Frozen:
         item = await item_in(tx, record_id(session_id))
         # after the item, which is held from here on: a phase read before it could be left behind while it is waited for
         standing = await standing_in(tx, self._me().member)
@@ -110,10 +115,12 @@ class Intents:
             return await self._written_alone(tx, item, migration, write)
         if item.intent is not None and self._rules.intents:
             return Busy(item)
-        return await self._taken(tx, item, migration, write)
+        return await self._taken(tx, item, migration, write, token)
 
-    async def _taken(self, tx: IUnifiedStorage, item: Item, migration: Migration, write: WriteUnified) -> Grant:
-        me, phase, token = self._me(), migration.phase, uuid4().hex
+    async def _taken(
+        self, tx: IUnifiedStorage, item: Item, migration: Migration, write: WriteUnified, token: str
+    ) -> Grant:
+        me, phase = self._me(), migration.phase
         intent = Intent(me.member, me.process, token, phase, migration.epoch if migration.settled else 0)
         taken = item.stepped(intent=intent if self._rules.intents else None)
         await save_item(tx, await write(tx, taken) if phase == Phase.UNIFIED_PRIMARY else taken)
@@ -131,6 +138,11 @@ class Intents:
         if item.intent is None or item.intent.token != grant.token:
             message = "this write was taken over by a recovery; read the session to see what it came to"
             raise WriteTakenOverError(message, details={"session_id": grant.session_id, "outcome": "unknown"})
+
+
+def new_token() -> str:
+    """What an intent is known by, unlike any other's."""
+    return uuid4().hex
 
 
 def is_abandoned(intent: Intent | None) -> bool:

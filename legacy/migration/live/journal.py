@@ -20,6 +20,11 @@ SUFFIX = ".journal"
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
+def journal_path(folder: Path, member: str) -> Path:
+    """Where the journal of *member* lies."""
+    return folder.resolve() / f"{_ODD.sub('_', member)}{SUFFIX}"
+
+
 class Journal:
     """A file that is its member's alone as long as the member's process lives; whoever can lock it may drain it.
 
@@ -42,7 +47,7 @@ class Journal:
             StorageConfigurationError: another living process has it.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        opened = cls._locked(folder / f"{_ODD.sub('_', member)}{SUFFIX}")
+        opened = cls._locked(journal_path(folder, member))
         if opened is None:
             raise StorageConfigurationError(f"the journal of member {member!r} is another process's; name it otherwise")
         sync_folder(folder)

@@ -17,9 +17,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from legacy.migration.live import steps
+from legacy.migration.live.evicting import evict_dead
 from legacy.migration.live.failures import EvictedError, GuardStoppedError
 from legacy.migration.live.intents import ATTEMPTS, is_abandoned
-from legacy.migration.live.journal import Journal
+from legacy.migration.live.journal import Journal, journal_path
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import Rules
 from legacy.migration.live.settling import settle
@@ -145,11 +146,21 @@ class Member:
             StorageError: U cannot be asked, so that nobody knows which store is right.
             StorageConfigurationError: another living program has this name.
         """
+        await self._replace_dead()
         if self._folder is not None and self.journal is None:
             self.journal = await asyncio.to_thread(Journal.of, self._folder, self.name)
             self.tell(journal=str(self.journal.path), journal_empty=not self.journal.size)
         await self._storage.atomically(self._joined, attempts=ATTEMPTS)
         steps.at("member:joined")
+
+    async def _replace_dead(self) -> None:
+        """Where a program of this name has ended: what it may have left in a journal elsewhere makes the pass void."""
+        found = (await standing_in(self._storage, self.name)).member
+        if found is None or not has_ended(found.process):
+            return
+        own = None if self._folder is None else journal_path(self._folder, self.name)
+        adopted = own is not None and str(own) == found.journal and await asyncio.to_thread(own.is_file)
+        await evict_dead(self._storage, replace(found, journal_drained=True) if adopted else found, rules=self._rules)
 
     async def _joined(self, tx: IUnifiedStorage) -> None:
         found = (await standing_in(tx, self.name)).member

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from uuid import uuid4
 
 from legacy.migration.live import steps
-from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, is_abandoned
+from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, is_abandoned, new_token
 from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import Rules
-from legacy.migration.live.state import Intent, Item, MemberState, item_in, migration_in, save_item
+from legacy.migration.live.state import ITEM_TYPE, Intent, Item, MemberState, item_in, migration_in, save_item
 from legacy.migration.live.unified_side import held_in
 from legacy.migration.live.writes import NOT_STORABLE, document_written, hash_of, set_aside
+from session_adapter.identity import SESSION, record_id
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageError, StorageIntegrityError
 from unified_storage.interface import IUnifiedStorage
@@ -83,6 +83,14 @@ class Recovery:
         found = await item_in(tx, item.id)
         await save_item(tx, found.stepped(suspect=None, suspected=None))
 
+    async def end_lost(self, session_id: str, token: str) -> bool:
+        """End a write of one's own of which nobody knows whether it was begun; False where that cannot be done now."""
+        found = await self._storage.load(record_id(session_id), type=ITEM_TYPE)
+        intent = None if found is None else Item.of(found).intent
+        if intent is None or intent.token != token:
+            return True
+        return await self.ended(Grant(session_id, intent.phase, token))
+
     async def ended(self, grant: Grant) -> bool:
         """Bring a write of one's own to its end, by the phase it was begun in; False where that cannot be done now."""
         return await (self.from_legacy(grant) if grant.phase.reads_legacy else self.from_unified(grant))
@@ -94,7 +102,7 @@ class Recovery:
         if isinstance(found, StorageIntegrityError):
             await self._intents.release(grant, set_aside(found))
             return True
-        if isinstance(found, StorageError) or (found is None and not await self._may_be_gone()):
+        if isinstance(found, StorageError) or (found is None and not await self._may_be_gone(grant.session_id)):
             await self._intents.let_go(grant)
             return False
         try:
@@ -131,9 +139,12 @@ class Recovery:
     def _intents(self) -> Intents:
         return Intents(self._storage, self._me, self._rules)
 
-    async def _may_be_gone(self) -> bool:
-        """Whether L, which does not find a session, holds others: a folder that is not mounted holds none."""
-        return not self._rules.mass_guard or bool(await self._legacy.ids())
+    async def _may_be_gone(self, session_id: str) -> bool:
+        """Whether L, which does not find a session, holds others, or none was left: one not mounted holds nothing."""
+        if not self._rules.mass_guard or await self._legacy.ids():
+            return True
+        known = await self._storage.list({"type": SESSION}, limit=2, with_data=False)
+        return [record["id"] for record in known] in ([], [record_id(session_id)])
 
     async def _taken_over(self, tx: IUnifiedStorage, seen: Item, by_force: bool) -> Grant | None:
         item = await item_in(tx, seen.id)
@@ -151,4 +162,4 @@ class Recovery:
 
     def _recovering(self, phase: Phase) -> Intent:
         me = self._me()
-        return Intent(me.member, me.process, uuid4().hex, phase, recovering=True)
+        return Intent(me.member, me.process, new_token(), phase, recovering=True)

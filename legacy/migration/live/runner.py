@@ -164,6 +164,7 @@ class Runner:
             await self._end_abandoned()
             await self._member.look()
             self._member.check_serves()
+            await asyncio.sleep(0.01)
 
     async def _is_over(self, copying: asyncio.Task[None]) -> bool:
         if copying.done() and not copying.cancelled() and (error := copying.exception()) is not None:

@@ -67,15 +67,15 @@ class Upkeep:
 
     async def once(self) -> None:
         """Look once, and do what is to be done."""
+        self._member.tell(open_writes=len(self._writer.open) + len(self._writer.lost))
+        await self._member.look()
         await self._writer.end_open()
         await self._drain_mine()
-        self._member.tell(open_writes=len(self._writer.open))
-        await self._member.look()
         await self._adopt()
 
     async def _drain_mine(self) -> None:
         journal = self._member.journal
-        if journal is None or self._member.state.journal_empty:
+        if journal is None or self._member.state.journal_empty or self._writer.journalling:
             return
         if not self._is_drainable((await migration_in(self._storage)).phase):
             await self._set_aside(journal)

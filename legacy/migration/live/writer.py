@@ -11,7 +11,8 @@ from dataclasses import replace
 from legacy.migration.live import steps
 from legacy.migration.live.changes import Change
 from legacy.migration.live.failures import SessionBusyError, WriteTakenOverError
-from legacy.migration.live.intents import ATTEMPTS, Busy, Frozen, Grant, Intents, WriteUnified, is_abandoned
+from legacy.migration.live.intents import ATTEMPTS, Busy, Frozen, Grant, Intents, WriteUnified, is_abandoned, new_token
+from legacy.migration.live.journal import Journal
 from legacy.migration.live.legacy_side import Document, LegacySide
 from legacy.migration.live.member import Member, Ticket
 from legacy.migration.live.phases import Phase
@@ -47,6 +48,8 @@ class Writer:
 
     Attributes:
         open: its writes that were left under way, by session id; they are ended in the background.
+        lost: those of which nobody knows whether they were begun, token -> session id; likewise.
+        journalling: writes in L alone that are under way; what the journal tells of them is not true yet.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Writer:
         self._rules = rules
         self._intents = Intents(storage, member.me, rules)
         self.open: dict[str, Grant] = {}
+        self.lost: dict[str, str] = {}
+        self.journalling = 0
 
     async def write(self, change: Change, ticket: Ticket) -> None:
         """Do *change* to its end; whoever calls it sees that nobody cancels it."""
@@ -83,10 +88,14 @@ class Writer:
         write = self._unified_write(change)
         end, pause = time.monotonic() + BUSY_SECONDS, _SHORTEST
         while True:
+            token = new_token()
             try:
-                found = await self._intents.ask(change.session_id, write)
-            except OUTAGE:
-                if ticket.followed.phase == Phase.DUAL_WRITE and self._member.journal is not None:
+                found = await self._intents.ask(change.session_id, write, token=token)
+            except StorageError as error:
+                if _may_have_been_done(error):
+                    self.lost[token] = change.session_id
+                may_go_on = ticket.followed.phase == Phase.DUAL_WRITE and self._member.journal is not None
+                if may_go_on and isinstance(error, OUTAGE):
                     return None
                 raise
             if isinstance(found, Grant):
@@ -172,15 +181,22 @@ class Writer:
     async def _journalled(self, change: Change) -> None:
         journal = self._member.journal
         assert journal is not None
-        self._member.tell(journal_empty=False)
-        if self._rules.journal_first:
-            await asyncio.to_thread(journal.add, change.session_id)
-            steps.at("write:journalled")
-            await self._in_legacy(change)
-        else:
-            await self._in_legacy(change)
-            steps.at("write:legacy-written")
-            await asyncio.to_thread(journal.add, change.session_id)
+        self.journalling += 1
+        try:
+            if self._rules.journal_first:
+                await self._noted(journal, change.session_id)
+                await self._in_legacy(change)
+            else:
+                await self._in_legacy(change)
+                steps.at("write:legacy-written")
+                await self._noted(journal, change.session_id)
+        finally:
+            self.journalling -= 1
+
+    async def _noted(self, journal: Journal, session_id: str) -> None:
+        await asyncio.to_thread(journal.add, session_id)
+        self._member.tell(journal_empty=False)  # after the line is there: who drains meanwhile may have said otherwise
+        steps.at("write:journalled")
 
     # phase 3
 
@@ -222,9 +238,16 @@ class Writer:
     # what was left under way
 
     async def end_open(self) -> None:
-        """Bring this member's writes that were left under way to their end, as far as that goes now."""
+        """Bring this member's writes that were left under way to their end, as far as that goes now.
+
+        Raises:
+            StorageError: U cannot be asked.
+        """
         for grant in [*self.open.values()]:
             await self._end(grant)
+        for token, session_id in [*self.lost.items()]:
+            if await self._recovery.end_lost(session_id, token):
+                del self.lost[token]
 
     async def _end(self, grant: Grant) -> None:
         try:
@@ -255,6 +278,11 @@ class Writer:
             return False
         steps.at("drain:begun")
         return await self._recovery.from_legacy(found)
+
+
+def _may_have_been_done(error: StorageError) -> bool:
+    """Whether a step may have been done although it failed: its answer was lost, or was not waited for."""
+    return error.details.get("outcome") == "unknown" or isinstance(error, StorageTimeoutError)
 
 
 class _NotPrimaryError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -58,3 +59,27 @@ def test_every_answer_is_one_that_is_documented(service: str, method: str, path:
         case.validate_response(response, checks=CHECKS)
 
     answered()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["page=0", "page=-1", "limit=0", f"page={2**63}", f"limit={2**64}", f"page={2**62}&limit={2**62}", "page=1e400"],
+)
+def test_numbers_that_name_no_page_are_refused_in_clear_words(service: str, query: str):
+    answer = httpx.get(f"{service}/sessions?{query}")
+    assert answer.status_code in (400, 422)
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'"text"', b"nul", b"{'a': 1}", b'{"session_ids": 1}'])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/sessions"), ("PATCH", "/sessions/s"), ("DELETE", "/sessions")],
+    ids=["POST", "PATCH", "DELETE"],
+)
+def test_bodies_that_are_none_are_refused_in_clear_words(service: str, method: str, path: str, body: bytes):
+    sent = {"content-type": "application/json"}
+    answer = httpx.request(method, f"{service}{path}", content=body, headers=sent)
+    known = method != "DELETE" and body.startswith(b'{"session_ids"')  # fields that it does not know are left out
+    assert answer.status_code in ((201, 404) if known else (400, 422))
+    assert known or answer.json()["detail"]

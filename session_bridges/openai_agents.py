@@ -25,7 +25,7 @@ from session_bridges.openai_agents_items import (
     without_last,
 )
 from session_bridges.openai_agents_storages import SHARED
-from unified_storage.errors import StorageNotFoundError, StorageValidationError
+from unified_storage.errors import StorageConfigurationError, StorageNotFoundError, StorageValidationError
 from unified_storage.interface import Entries, IUnifiedStorage
 
 _CHUNK = 500
@@ -46,6 +46,7 @@ class UnifiedSession:
         session_settings: how many items are handed out where a call does not say.
     Raises:
         StorageValidationError: one of *user_id* and *app_name* without the other, or a name that cannot be stored.
+        StorageConfigurationError: no storage and no URL, or one that cannot be opened.
     """
 
     session_settings: SessionSettings | None
@@ -64,7 +65,7 @@ class UnifiedSession:
         self._key = _session_key(session_id, user_id, app_name)
         self._log = history_of(record_id(self._key))
         self._url = url_or_storage if isinstance(url_or_storage, str) else None
-        self._storage = SHARED.taken(url_or_storage, self) if isinstance(url_or_storage, str) else url_or_storage
+        self._storage = _given(url_or_storage) if self._url is None else SHARED.taken(self._url, self)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The items, oldest first; empty where nothing was added yet.
@@ -166,6 +167,12 @@ class UnifiedSession:
         if left:
             await tx.append(self._log, entries_of(left, tx.clock()))
         return item
+
+
+def _given(storage: object) -> IUnifiedStorage:
+    if not isinstance(storage, IUnifiedStorage):
+        raise StorageConfigurationError(f"a storage or a URL is wanted, not {type(storage).__name__}")
+    return storage
 
 
 def _session_key(session_id: str, user_id: str | None, app_name: str | None) -> SessionId:

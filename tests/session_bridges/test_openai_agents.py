@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from agents.memory import Session, SessionSettings, SQLiteSession
 from session_adapter import SessionKey, SessionStorageAdapter
 from session_bridges.openai_agents import UnifiedSession
 from tests.places import Place, engines, place_on
-from unified_storage.errors import StorageValidationError
+from unified_storage.errors import StorageConfigurationError, StorageValidationError
 
 Make = Callable[..., Any]
 
@@ -285,6 +286,18 @@ def test_a_name_that_cannot_be_stored_is_refused_at_once(id: str):
         UnifiedSession(id, "memory://")
 
 
+@pytest.mark.parametrize("place", [None, 5, "app.db", "nowhere://x"], ids=repr)
+def test_what_is_no_storage_and_no_url_is_refused_at_once(place: Any):
+    with pytest.raises(StorageConfigurationError):
+        UnifiedSession("s1", place)
+
+
+async def test_values_that_json_has_not_come_back_as_they_were(session: UnifiedSession):
+    item: Any = {"role": "user", "content": b"bytes", "at": datetime(2030, 1, 1, tzinfo=UTC), "pair": (1, 2)}
+    await session.add_items([item])
+    assert await session.get_items() == [item]
+
+
 async def test_an_item_that_is_no_mapping_is_refused_with_its_place(session: UnifiedSession):
     with pytest.raises(StorageValidationError, match="mapping") as refused:
         await session.add_items([USER, "hello"])
@@ -300,10 +313,11 @@ async def test_items_added_together_are_there_all_or_not_at_all(session: Unified
 
 
 async def cancelled(call: Coroutine[Any, Any, Any], after: int) -> None:
-    """Begin *call* and cancel it when the loop has gone round *after* times."""
+    """Begin *call* and cancel it when the loop has gone round *after* times, or from 10 on after so long a time."""
     task = asyncio.create_task(call)
-    for _ in range(after):
+    for _ in range(min(after, 10)):
         await asyncio.sleep(0)
+    await asyncio.sleep(max(after - 10, 0) / 5_000)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -329,6 +343,7 @@ async def test_a_cancelled_first_writer_leaves_a_session_that_can_be_used(place:
             await cancelled(session.add_items([USER, ANSWER]), turn % 30)
             there = await session.get_items()
             assert there in ([], [USER, ANSWER])
+            assert await SessionStorageAdapter(storage).session_exists(f"s{turn}") == bool(there)
             await session.add_items([CALLS[0]])
             assert await session.get_items() == [*there, CALLS[0]]
 

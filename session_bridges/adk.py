@@ -20,6 +20,7 @@ from google.adk.sessions.session import Session
 from session_adapter import ScopedSessionService, SessionKey, UserKey, errors, record_id
 from session_adapter.entries import history_of
 from session_adapter.identity import user_scope
+from session_adapter.levels import shown_levels
 from session_adapter.reading import required_head
 from session_adapter.scoped_reading import Found, ScopedReading
 from session_bridges.adk_events import AdkHistory, changes_state, entry_of, event_id_of, moment_of
@@ -216,7 +217,7 @@ def _session(key: SessionKey, found: Found[Any], events: list[Event], newest: li
         app_name=key.app_name,
         user_id=key.user_id,
         id=key.session_id,
-        state=shown_state(found.record, found.states),
+        state=shown_state(found.record, shown_levels(*found.states)),
         events=events,
         last_update_time=(updated or found.record["created_at"]).timestamp(),
     )

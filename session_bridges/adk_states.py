@@ -9,7 +9,9 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from session_adapter.documents import format_of, stored_document
-from session_adapter.levels import APP, TEMP, USER, Deltas, State, shown_levels
+from session_adapter.formats import CANONICAL
+from session_adapter.formats.places import object_of
+from session_adapter.levels import APP, TEMP, USER, Deltas, State
 from unified_storage.interface import Record
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,16 @@ def deltas_of(state: Mapping[str, Any] | None) -> Deltas:
     return deltas
 
 
-def shown_state(record: Record, states: tuple[State, State]) -> State:
-    """The state that the session of *record* shows, with those of its user and of the app behind their prefixes."""
-    own: State = format_of(record).shown(stored_document(record), None, ("state",)).get("state", {})
-    return {**own, **shown_levels(*states)}
+def shown_state(record: Record, levels: State) -> State:
+    """The state that the session of *record* shows.
+
+    Args:
+        levels: those of its user and of the app, as ``shown_levels`` puts them together.
+    """
+    format = format_of(record)
+    if format is CANONICAL:  # as nearly all are
+        return {**(object_of(record["data"].get("state")) or {}), **levels}
+    return {**format.shown(stored_document(record), None, ("state",)).get("state", {}), **levels}
 
 
 def _as_json(state: State) -> State:

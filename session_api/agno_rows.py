@@ -11,7 +11,8 @@ from typing import Any
 from session_adapter.formats.agno import JSON_COLUMNS, row_of
 from session_adapter.naming import name_from
 from session_adapter.timestamps import read_time
-from session_api.agno_schema import COLUMNS, Spelling
+from session_api.agno_engines import Spelling
+from session_api.agno_schema import COLUMNS
 from session_api.our_rows import shown_summary, type_of
 from session_api.tables import (
     COMPONENTS,

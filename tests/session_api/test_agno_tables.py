@@ -478,3 +478,29 @@ def test_the_columns_are_those_of_agnos_own_table(fixtures_dir: Path):
             row[1] for row in connection.execute("PRAGMA table_info(agno_sessions)")
         )
     assert sorted(COLUMNS) == sorted(found)
+
+
+@pytest.mark.parametrize("prefix", ["agno+", ""])
+async def test_a_database_that_is_away_keeps_the_service_from_nothing_but_sessions(
+    prefix: str, caplog: pytest.LogCaptureFixture
+):
+    """It starts, says that it is not ready, and shows no password."""
+    secret, url = "hunter2", f"{prefix}postgresql://ann:hunter2@127.0.0.1:1/none?connect_timeout=1"
+    async with client_of(Databases([database_at("primary", url)])) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+        for method, path in (("GET", "/sessions"), ("GET", "/sessions/s"), ("DELETE", "/sessions/s")):
+            answer = await client.request(method, path)
+            assert answer.status_code == 503
+            assert secret not in answer.text
+    assert secret not in caplog.text
+
+
+async def test_a_file_that_comes_later_is_served_then(tmp_path: Path):
+    """AgentOS's tables too are looked for once more by each request that needs them."""
+    tables = AgnoTables(parse_url(f"sqlite:///{tmp_path}/agno.db"))
+    with pytest.raises(StorageConfigurationError, match=r"agno\.db"):
+        await tables.open()
+    async with agno_database("sqlite", tmp_path):
+        assert await tables.get("s", None) is None
+    await tables.close()

@@ -85,7 +85,7 @@ class _Place:
         return _caller(self.request).scope(self.user_id)
 
 
-def _place(request: Request, user_id: User = None, db_id: DbId = None, table: Table = None) -> _Place:
+async def _place(request: Request, user_id: User = None, db_id: DbId = None, table: Table = None) -> _Place:
     return _Place(request, user_id, db_id, table)
 
 
@@ -194,7 +194,7 @@ async def create_session_with_history(
 
 
 async def _created(request: Request, given: CreateSession, session_type: SessionType, db_id: str | None) -> Response:
-    tables, caller = _place(request, db_id=db_id).tables, _caller(request)
+    tables, caller = _Place(request, None, db_id, None).tables, _caller(request)
     new = _new_session(given, session_type, caller)
     try:
         row = await tables.create(new)

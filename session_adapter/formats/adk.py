@@ -49,9 +49,17 @@ def _body_of_row(row: Any) -> dict[str, Any] | None:
     if not is_mapping(data):
         return None
     told = {name: row[name] for name in ("id", "invocation_id") if row.get(name) is not None}
-    time = data.get("timestamp")
+    return {**data, **told, "timestamp": _said_at(row)}
+
+
+def _said_at(row: Any) -> Any:
+    """The time of a row of any version: an event's own is exact, the column's is what v0 has."""
+    if not is_mapping(row):
+        return None
+    data = row.get("event_data")
+    time = data.get("timestamp") if is_mapping(data) else None
     is_exact = isinstance(time, int | float) and not isinstance(time, bool)
-    return {**data, **told, "timestamp": time if is_exact else row.get("timestamp")}
+    return time if is_exact else row.get("timestamp")
 
 
 def _body_of_v0(row: Any) -> dict[str, Any] | None:
@@ -242,6 +250,7 @@ def _format(name: str, engines: tuple[str, ...], body: Any, written_time: Any, *
         entry_key=_key,
         written_time=written_time,
         written=_written,
+        said_at=_said_at,
         is_timed=True,
         adopt=_adopted,
         **further,

@@ -97,6 +97,8 @@ class PeerFormat(Format):
         further: keys of the canonical form beside the neutral model that it has a place for, each in ``own_places``.
         compared: what of a document has to be the same where it was written; the rest is how an engine spells it.
         written: how any other field that has changed stands there, by its name in the neutral model.
+        said_at: when an entry was said, as its event tells it, without the rest of that: for forms in which an event is
+            long to build. None for those in which it is not.
         is_timed: each entry needs a time: an event without one is given that at which it was stored.
         arranged: the entries of a document with new ones among them, so that its own reader keeps their order.
         row_lists: the lists of a document that may be too long for one entry of the raw log: each row is one there.
@@ -120,6 +122,7 @@ class PeerFormat(Format):
     further: tuple[str, ...] = ()
     compared: Callable[[dict[str, Any]], dict[str, Any]] = _all_of
     written: Callable[[str, Any], Any] = _unchanged
+    said_at: Callable[[Any], Any] | None = None
     is_timed: bool = False
     arranged: Callable[[list[Any]], list[Any]] = _in_their_order
     row_lists: tuple[str, ...] = ()

@@ -102,6 +102,15 @@ def test_a_field_that_is_changed_alone_is_another(path: Path) -> None:
     assert encode(again.entries) == encode(bundle.entries)
 
 
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_when_an_entry_was_said_is_what_its_event_says(path: Path) -> None:
+    format, document = sample(path)
+    if format.said_at is None:
+        pytest.skip("its events are asked")
+    told = [(format.said_at(entry), format.to_event(entry)) for entry in format.read(document).entries]
+    assert all(event is None or event["timestamp"] == time for time, event in told)
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 @given(event=EVENTS)
 def test_an_event_keeps_what_it_says(name: str, event: dict[str, Any]) -> None:

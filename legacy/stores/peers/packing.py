@@ -89,6 +89,8 @@ class Packing:
     def _begun(self, value: Any) -> Any:
         if self.format.run_form is not None:
             return self.format.run_form.begun(value) if isinstance(value, Mapping) else None
+        if self.format.said_at is not None:
+            return self.format.said_at(value)
         event = self.format.to_event(value)
         return None if event is None else event.get("timestamp")
 

@@ -51,6 +51,17 @@ def parsed_rate(text: str) -> float:
     return rate
 
 
+def parsed_seconds(text: str | float) -> float:
+    """``5`` or ``0.5`` as a number, 0 or more."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number of seconds") from None
+    if not 0 <= seconds < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no number of seconds, 0 or more")
+    return seconds
+
+
 def parsed_percent(text: str | float) -> float:
     """``5`` or ``5%`` as a number above 0 and at most 100."""
     try:

@@ -17,13 +17,15 @@ from unified_storage_cli.arguments import (
     SourcePlace,
     TargetPlace,
     parsed_rate,
+    parsed_seconds,
     report_file,
 )
 from unified_storage_cli.copy_summary import print_copy
+from unified_storage_cli.follow import followed, print_follow, print_follow_json
 from unified_storage_cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from legacy.migration import CopyReport
+    from legacy.migration import CopyReport, Following
     from legacy.stores.parcels import Item
 
 UNREMARKABLE = ("copied", "equal")
@@ -48,6 +50,21 @@ def copy(
     convert: Annotated[
         str | None, typer.Option(metavar="session-data", help="Turn older session files into SessionData documents.")
     ] = None,
+    follow: Annotated[
+        Any,
+        typer.Option(
+            metavar="SECONDS",
+            parser=parsed_seconds,
+            help="Go on copying what changes in SOURCE, by a pass every SECONDS, until stopped; 0 makes one pass.",
+        ),
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="With --follow: delete in TARGET what SOURCE has no more.")
+    ] = False,
+    max_delete: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="So many are meant to vanish at once. [default: 1 %, and 100 at most]"),
+    ] = None,
     report: Annotated[
         Any,
         typer.Option(
@@ -63,11 +80,23 @@ def copy(
     again: after an interruption it goes on where it stopped, and what is there already is found equal. Nothing is
     deleted, and nothing in SOURCE is changed. What cannot be read is quarantined with a reason, what was changed in
     TARGET is a conflict and stays as it is; the exit code is 3 then.
+
+    With --follow a store that its own framework is writing is kept in step, one way: TARGET is equal at the last quiet
+    pass. Ctrl-C ends it after the running step, with exit code 0 when the last pass was quiet, else 130.
     """
     import asyncio
 
-    from legacy.migration import copy_store
+    from legacy.migration import Following, copy_store
 
+    if follow is not None:
+        if dry_run or names:
+            raise typer.BadParameter("--dry-run and --map are for a copy that is made once, without --follow")
+        how = Following(
+            follow, delete, max_delete, max_rate, overwrite_conflicts, source_timezone=source_timezone, convert=convert
+        )
+        raise typer.Exit(_kept_in_step(source, target, how, report, as_json=as_json, quiet=quiet))
+    if delete or max_delete is not None:
+        raise typer.BadParameter("--delete and --max-delete are for --follow: a copy deletes nothing by itself")
     with shown_progress(quiet=quiet or as_json) as on_progress:
         done = asyncio.run(
             copy_store(
@@ -90,6 +119,18 @@ def copy(
         else:
             print_copy(done, report)
         raise typer.Exit(done.exit_code)
+
+
+def _kept_in_step(source: str, target: str, how: Following, report: Path | None, *, as_json: bool, quiet: bool) -> int:
+    """Follow *source* until stopped; the exit code."""
+    with closing(followed(source, target, how, as_json=as_json, quiet=quiet)) as done:
+        if report is not None:
+            _write_report(done.copy, report)
+        if as_json:
+            print_follow_json(done, _remarkable(done.copy))
+        else:
+            print_follow(done, report)
+        return done.exit_code
 
 
 def _write_report(done: CopyReport, file: Path) -> None:

@@ -112,5 +112,6 @@ def _place_of(error: Exception) -> str:
 def _tell(line: str, arguments: Sequence[str], facts: dict[str, Any], code: int) -> None:
     print_error(line)
     if "--json" in arguments:
-        print_json({"error": facts, "exit_code": code})
+        is_follower = any(argument.partition("=")[0] == "--follow" for argument in arguments)
+        print_json({"error": facts, "exit_code": code}, on_one_line=is_follower)
     sys.stderr.flush()

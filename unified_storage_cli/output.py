@@ -62,10 +62,10 @@ def print_error(message: str) -> None:
     print_note(styled(f"unified-storage: {printable(message)}", BAD))
 
 
-def print_json(facts: dict[str, Any]) -> None:
+def print_json(facts: dict[str, Any], *, on_one_line: bool = False) -> None:
     """One JSON object, in ASCII, so that odd file names survive every terminal and pipe."""
     try:
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(facts, indent=None if on_one_line else 2) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _close_quietly(sys.stdout)

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, closing
+from contextlib import AsyncExitStack, aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from legacy.migration.copy import Pace, check_switches, in_steps
+from legacy.migration.copy import OnProgress, Pace, Progress, check_switches, in_steps, unheard
 from legacy.migration.exit_codes import INTERRUPTED
 from legacy.migration.guard import MassChangeError, check_mass_change
 from legacy.migration.into_storage import IntoStorage
@@ -111,6 +111,10 @@ class FollowReport:
         """130 when it was stopped before the copy was in step, else that of the copy."""
         return INTERRUPTED if self.was_stopped else self.copy.exit_code
 
+    def close(self) -> None:
+        """Forget the items."""
+        self.copy.close()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without items."""
         return self.copy.to_dict(with_items=False) | {
@@ -166,6 +170,7 @@ async def follow_store(
     *,
     stop: asyncio.Event | None = None,
     on_pass: OnPass = lambda _: None,
+    on_progress: OnProgress = unheard,
 ) -> FollowReport:
     """Copy what is new or has changed in *source* into *target*, pass after pass, until *stop* is set.
 
@@ -176,7 +181,8 @@ async def follow_store(
         source: anything that can be read again and again, so no archive.
         target: a store of ours, by URL or open: others keep no word on who wrote what.
         stop: ends it after the running step.
-        on_pass: called after each pass, and while a long one runs.
+        on_pass: called after each pass.
+        on_progress: called after each step of a pass, of which there are many in a long one.
     Raises:
         StorageConfigurationError, StorageValidationError, StorageUnsupportedError: it cannot be done as asked.
         AnotherRunError: another copy is writing there.
@@ -193,7 +199,8 @@ async def follow_store(
         await lease.check(storage)
         await stack.enter_async_context(lease.kept())
         known = stack.enter_context(closing(Known()))
-        follower = _Follower(place, storage, lease, known, how, stop or asyncio.Event(), on_pass)
+        heard = _Heard(stop or asyncio.Event(), on_pass, on_progress)
+        follower = _Follower(place, storage, lease, known, how, heard)
         await follower.run()
         return follower.report(name)
 
@@ -213,6 +220,15 @@ async def _opened_target(
     return await stack.enter_async_context(open_storage(place.url)), str(place)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What the caller says and is told."""
+
+    stop: asyncio.Event
+    on_pass: OnPass
+    on_progress: OnProgress
+
+
 class _Follower:
     """One run."""
 
@@ -223,16 +239,15 @@ class _Follower:
         lease: Lease,
         known: Known,
         how: Following,
-        stop: asyncio.Event,
-        on_pass: OnPass,
+        heard: _Heard,
     ) -> None:
         self._source = source
         self._storage = storage
         self._lease = lease
         self._known = known
         self._how = how
-        self._stop = stop
-        self._on_pass = on_pass
+        self._heard = heard
+        self._stop = heard.stop
         self._files = _Files(source)
         self._begun = time.monotonic()
         self._last = Pass(0)
@@ -243,19 +258,17 @@ class _Follower:
     async def run(self) -> None:
         async for keys in Memos(self._source.identity).written(self._storage):
             self._known.remember(keys)
-        while True:
+        while not self._stop.is_set():
             begun = time.monotonic()
             await self._make_pass(begun)
-            self._on_pass(self._last)
-            if self._stop.is_set() or not self._how.seconds:
+            self._heard.on_pass(self._last)
+            if not self._how.seconds:
                 return
             await self._wait(begun + self._how.seconds)
 
     async def _wait(self, until: float) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            return
 
     def report(self, target: str) -> FollowReport:
         zone = self._how.source_timezone
@@ -319,10 +332,9 @@ class _Follower:
                 overwrite=how.overwrite_conflicts,
             )
             stack.push_async_callback(target.close)
-            await self._copy(source, target, now)
-            if not self._stop.is_set():
+            now.is_whole = await self._copy(source, target, now)
+            if now.is_whole:
                 await self._let_go(target, now)
-                now.is_whole = True
 
     async def _look(self, source: MarkedSource) -> None:
         """Note all that the source has, unread."""
@@ -331,14 +343,17 @@ class _Follower:
         async for items in source.findings():
             self._known.note_findings(items)
 
-    async def _copy(self, source: MarkedSource, target: IntoStorage, now: Pass) -> None:
-        pace = Pace(self._how.max_rate)
+    async def _copy(self, source: MarkedSource, target: IntoStorage, now: Pass) -> bool:
+        """Copy what has changed; whether it was not stopped on the way."""
+        pace, due = Pace(self._how.max_rate), self._known.due_count
         async with aclosing(in_steps(self._news(source, now), pace.most, _size)) as steps:
             async for step in steps:
                 await self._take(target, step, now)
+                self._heard.on_progress(Progress("copy", now.read, due))
+                if self._stop.is_set() and now.read < due:
+                    return False
                 await pace.keep(len(step))
-                if self._stop.is_set():
-                    return
+        return True
 
     async def _news(self, source: MarkedSource, now: Pass) -> AsyncIterator[list[Read]]:
         """What may have changed, read whole, less what has not."""

@@ -100,6 +100,11 @@ class Known:
             yield {(id, type): hash for id, type, hash in rows}
             place = (rows[-1][0], rows[-1][1])
 
+    @property
+    def due_count(self) -> int:
+        """How many of this pass are to be read."""
+        return self._counted(f"pass = ? AND {_DUE}", self._pass)
+
     def unchanged(self, keys: Iterable[RecordKey]) -> None:
         """They were read in this pass, and are what they were."""
         self._write("UPDATE units SET read = ? WHERE id = ? AND type = ?", [(self._begun, *key) for key in keys])

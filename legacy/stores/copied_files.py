@@ -63,9 +63,13 @@ def _copied_under_lock(file: Path, copy: Path) -> bool:
     address = f"{file.absolute().as_uri()}?mode=ro"
     try:
         with (
-            closing(sqlite3.connect(address, uri=True, timeout=_SECONDS_FOR_A_LOCK)) as source,
+            closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=_SECONDS_FOR_A_LOCK)) as source,
             closing(sqlite3.connect(copy, isolation_level=None)) as target,
         ):
+            source.execute("BEGIN")
+            source.execute(
+                "SELECT count(*) FROM sqlite_master"
+            ).fetchone()  # takes the lock; a copy would wait for ever
             target.execute("PRAGMA synchronous = OFF")
             source.backup(target)
     except sqlite3.DatabaseError as error:

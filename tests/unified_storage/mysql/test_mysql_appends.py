@@ -10,7 +10,12 @@ from asyncmy.errors import OperationalError
 
 from unified_storage import open_storage
 from unified_storage.backends.sql.mysql_connection import MySQLConnection
-from unified_storage.errors import StorageAlreadyExistsError, StorageConnectionError, StorageNotFoundError
+from unified_storage.errors import (
+    StorageAlreadyExistsError,
+    StorageConflictError,
+    StorageConnectionError,
+    StorageNotFoundError,
+)
 
 pytestmark = pytest.mark.servers
 NASTY = ["'; DROP TABLE x; --", "\\' OR 1", "\0a\x1a\n", "🦉 ß \ud800", "x'41'", "?", "%s"]
@@ -55,6 +60,25 @@ async def test_one_entry_is_one_round_trip_from_the_first_on_and_several_are_two
     assert record["version"] == 4
     assert record["updated_at"] > record["created_at"]
     assert await storage.log_info(log(0)) == {"first_seq": 1, "last_seq": 4, "count": 4}
+
+
+async def test_one_entry_that_expects_a_version_is_one_round_trip_too(storage: Any, sent: list[str]) -> None:
+    for version in range(1, 6):
+        assert await storage.append(log(0), [{"body": version, "key": f"k{version}"}], expected_version=version)
+    assert sent == ["finish_with"] * 5
+    with pytest.raises(StorageConflictError) as caught:
+        await storage.append(log(0), [{"body": 0}], expected_version=5)
+    assert (caught.value.expected, caught.value.found) == (5, 6)
+    assert await storage.append(log(0), [{"body": 0, "key": "k2"}], expected_version=2, on_duplicate="skip") == [2]
+    assert [entry["body"] for entry in await storage.read(log(0))] == [1, 2, 3, 4, 5]
+
+
+async def test_of_many_that_expect_one_version_one_is_taken(storage: Any) -> None:
+    for version in range(1, 6):
+        appends = (storage.append(log(0), [{"body": n}], expected_version=version) for n in range(16))
+        told = await asyncio.gather(*appends, return_exceptions=True)
+        assert sorted(type(each).__name__ for each in told) == ["StorageConflictError"] * 15 + ["list"]
+    assert len(await storage.read(log(0))) == 5
 
 
 async def test_one_entry_that_cannot_go_the_short_way_leaves_nothing_half_done(storage: Any, sent: list[str]) -> None:

@@ -12,7 +12,7 @@ from tests.unified_storage.postgresql.engines import Witness
 from tests.unified_storage.postgresql.statements import noted
 from unified_storage import open_storage
 from unified_storage.backends.sql import appends
-from unified_storage.errors import StorageConnectionError
+from unified_storage.errors import StorageConflictError, StorageConnectionError
 
 pytestmark = pytest.mark.servers
 POOL = 4
@@ -52,6 +52,26 @@ async def test_an_append_alone_is_one_round_trip_from_the_first_entry_on(storage
     assert await storage.append(log(0), [entry]) == [1]
     assert await storage.append(log(0), [{"body": 2, "key": "other"}]) == [2]
     assert sent == ["owner", "owner"]
+
+
+async def test_an_append_that_expects_a_version_is_one_round_trip_too(storage: Any, sent: list[str]) -> None:
+    for version in range(1, 6):
+        assert await storage.append(log(0), [{"body": version, "key": f"k{version}"}], expected_version=version)
+    assert sent == ["owner"] * 5
+    sent.clear()
+    with pytest.raises(StorageConflictError) as caught:
+        await storage.append(log(0), [{"body": 0}], expected_version=5)
+    assert (caught.value.expected, caught.value.found) == (5, 6)
+    assert await storage.append(log(0), [{"body": 0, "key": "k2"}], expected_version=2, on_duplicate="skip") == [2]
+    assert await stored(storage, 0) == [1, 2, 3, 4, 5]
+
+
+async def test_of_many_that_expect_one_version_one_is_taken(storage: Any) -> None:
+    for version in range(1, 6):
+        appends = (storage.append(log(0), [{"body": n}], expected_version=version) for n in range(16))
+        told = await asyncio.gather(*appends, return_exceptions=True)
+        assert sorted(type(each).__name__ for each in told) == ["StorageConflictError"] * 15 + ["list"]
+    assert len(await stored(storage, 0)) == 5
 
 
 async def test_several_entries_are_one_round_trip_too(storage: Any, sent: list[str]) -> None:
@@ -95,7 +115,7 @@ async def test_the_statements_find_records_by_their_id_also_where_they_were_plan
     connection = await asyncpg.connect(without_query(url), server_settings={"plan_cache_mode": "force_generic_plan"})
     try:
         for name in ("_alone", "_together"):
-            arguments = ", ".join(["NULL"] * (7 if name == "_alone" else 10))
+            arguments = ", ".join(["NULL"] * (8 if name == "_alone" else 10))
             await connection.execute(f"PREPARE p{name} AS {getattr(statements, name)}")
             rows = await connection.fetch(f"EXPLAIN EXECUTE p{name}({arguments})")
             plan = [row[0] for row in rows if " on unified_" in row[0]]

@@ -84,8 +84,14 @@ class Appender(Protocol[Line]):
         The fewer there are, the more goes with each.
         """
 
-    async def alone(self, line: Line, name: LogName, draft: EntryDraft, now: int, finish: Finish) -> int | None:
-        """Add one entry; its number, or None where it is unusual. May wait for an owner that is locked."""
+    async def alone(
+        self, line: Line, name: LogName, draft: EntryDraft, expected: int | None, now: int, finish: Finish
+    ) -> int | None:
+        """Add one entry; its number, or None where it is unusual. May wait for an owner that is locked.
+
+        Args:
+            expected: the version that the owner has to have; None for whichever.
+        """
 
     async def together(self, line: Line, shares: Sequence[Share], now: int, finish: Finish) -> list[Verdict]:
         """Add all shares that it can, waiting for no row that somebody else holds; what became of each.
@@ -181,6 +187,8 @@ class Appends:
         is_free = lane.under_way < lane.most_under_way and mine.owner not in lane.busy
         if is_free and len(mine.asked.drafts) == 1:
             return await self._alone(lane, mine)
+        if mine.asked.expected_version is not None:
+            return None  # others that go with it would move the version
         lane.waiting.append(mine)
         self._watch(lane)
         if is_free:
@@ -194,8 +202,12 @@ class Appends:
         lane.busy.add(mine.owner)
         alarm = asyncio.get_running_loop().call_later(_SOON, self._waits_for_a_lock, lane, mine)
         try:
-            name, draft, now = mine.asked.name, mine.asked.drafts[0], self._store.now()
-            number = await self._at_once(lambda line, finish: self._appender.alone(line, name, draft, now, finish))
+            asked, now = mine.asked, self._store.now()
+            number = await self._at_once(
+                lambda line, finish: self._appender.alone(
+                    line, asked.name, asked.drafts[0], asked.expected_version, now, finish
+                )
+            )
             is_done = number is not None
         except BaseException:
             is_done = True
@@ -297,9 +309,9 @@ class Appends:
 
 
 def _is_usual(asked: Append) -> bool:
-    if asked.rewrites or asked.expected_version is not None or asked.keep_last is not None or not asked.drafts:
+    if asked.rewrites or asked.keep_last is not None or not asked.drafts:
         return False
-    if len(asked.drafts) > _MOST_ENTRIES:
+    if len(asked.drafts) > (_MOST_ENTRIES if asked.expected_version is None else 1):
         return False
     keys = [draft.key for draft in asked.drafts if draft.key is not None]
     return len({*keys}) == len(keys)

@@ -42,12 +42,12 @@ class MySQLAppender:
         self._prefix = prefix
 
     async def alone(
-        self, line: MySQLConnection, name: LogName, draft: EntryDraft, now: int, finish: Finish
+        self, line: MySQLConnection, name: LogName, draft: EntryDraft, expected: int | None, now: int, finish: Finish
     ) -> int | None:
         most = line.session.largest_packet - _BESIDE
         if not line.session.skips_locked or _size([Share(name, [draft], 1)]) > most:
             return None
-        whole = self._whole(name, draft, now)
+        whole = self._whole(name, draft, expected, now)
         if len(whole) > most:
             return None
         with finish:
@@ -56,7 +56,7 @@ class MySQLAppender:
             return None
         return log.number if log.rows == _CHANGED else 1
 
-    def _whole(self, name: LogName, draft: EntryDraft, now: int) -> str:
+    def _whole(self, name: LogName, draft: EntryDraft, expected: int | None, now: int) -> str:
         """The statements for one entry.
 
         Where one fails they are undone. Where the connection is lost meanwhile the server goes on to their end, but
@@ -66,10 +66,11 @@ class MySQLAppender:
         owner = f"id = {_text(name.owner_id)} AND type = {_text(name.owner_type)}"
         key = "NULL" if draft.key is None else _text(draft.key)
         created = now if draft.created_at is None else draft.created_at
+        version = "" if expected is None else f"AND version = {expected} "
         return (
             "SET @owner = NULL; "
             f"SELECT n INTO @owner FROM {records} WHERE {owner} "
-            f"AND (expires_at IS NULL OR expires_at > {now}) FOR UPDATE NOWAIT; "
+            f"AND (expires_at IS NULL OR expires_at > {now}) {version}FOR UPDATE NOWAIT; "
             f"UPDATE {records} SET version = version + 1, "
             f"updated_at = LEAST(GREATEST({now}, updated_at + 1), {_LAST_MOMENT}) WHERE n = @owner; "
             f"INSERT INTO {logs} (log_id, owner, last_seq, count) "

@@ -30,7 +30,7 @@ _HAS_KEY = """(SELECT true FROM {prefix}logs AS l CROSS JOIN LATERAL
 
 _ALONE = """WITH owner AS (
   UPDATE {prefix}records AS r SET version = r.version + 1, updated_at = least(greatest($4, r.updated_at + 1), {last})
-  WHERE {owner} AND {has_key} IS NULL
+  WHERE {owner} AND {has_key} IS NULL AND ($8::bigint IS NULL OR r.version = $8)
   RETURNING r.n
 ), log AS (
   INSERT INTO {prefix}logs AS l (log_id, owner, last_seq, count) SELECT $1, n, 1, 1 FROM owner
@@ -86,12 +86,14 @@ class PostgreSQLAppender:
             **known,
         )
 
-    async def alone(self, line: Connection, name: LogName, draft: EntryDraft, now: int, finish: Finish) -> int | None:
+    async def alone(
+        self, line: Connection, name: LogName, draft: EntryDraft, expected: int | None, now: int, finish: Finish
+    ) -> int | None:
         call = Call(
             self._alone_without_key if draft.key is None else self._alone,
             (
                 *(name.log_id, name.owner_id, name.owner_type, now),
-                *(draft.key, now if draft.created_at is None else draft.created_at, draft.body),
+                *(draft.key, now if draft.created_at is None else draft.created_at, draft.body, expected),
             ),
         )
         with finish:

@@ -4,13 +4,13 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 RUN pip install --no-cache-dir uv==0.13.9
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=/opt/service
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements/lock.txt requirements/
 # What others wrote changes seldom, so it is a layer of its own; versions and hashes are those of the lock.
 RUN uv venv /opt/service && \
-    uv pip install --constraints requirements/lock.txt --only-binary :all: \
+    uv pip install --python /opt/service --constraints requirements/lock.txt --only-binary :all: \
         --requirements pyproject.toml --extra api --extra postgres --extra mysql --extra redis
 COPY unified_storage unified_storage
 COPY session_adapter session_adapter
@@ -18,7 +18,7 @@ COPY legacy legacy
 COPY session_api session_api
 COPY session_bridges session_bridges
 COPY unified_storage_cli unified_storage_cli
-RUN uv pip install --build-constraints requirements/lock.txt --no-deps .
+RUN uv pip install --python /opt/service --build-constraints requirements/lock.txt --no-deps .
 
 FROM python:${PYTHON}-slim
 RUN pip uninstall --yes pip && \

@@ -152,13 +152,15 @@ class Image:
 def image(tmp_path: Path, context: Path) -> Image:
     build, final = stages()
     image = Image(tmp_path / "root", {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root")})
-    told = image.environment | _settings(image, build) | {"UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
+    told = image.environment | _settings(image, build) | {"UV_OFFLINE": "1"}
     told |= {"UV_NO_CACHE": "0", "PATH": f"{Path(UV or '/').parent}{os.pathsep}{told['PATH']}"}
     source = Path(image.here("/source"))
     for one in build:
         if one.word == "COPY":
             _copied(one.rest, context, source)
         elif one.word == "RUN" and not one.rest.startswith("pip install --no-cache-dir uv"):
+            # elsewhere it would be this very environment
+            assert one.rest.count("pip install --python /opt/service ") == one.rest.count("pip install ")
             done = subprocess.run(
                 ["sh", "-c", image.here(one.rest)], cwd=source, env=told, capture_output=True, text=True
             )

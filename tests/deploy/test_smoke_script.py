@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from session_api.app import create_app
 from session_api.callers import SecurityKey
 from tests.places import engines, place_on
+from tests.servers import start_private
 from tests.session_api.clients import database
 from tests.session_api.processes import free_port, running
 from tests.session_api.serving import served
@@ -76,6 +77,17 @@ def test_a_service_whose_database_is_gone_fails(tmp_path: Path):
         done = tried(url)
     assert (done.returncode, passed(done)) == (1, ("health",))
     assert "FAIL readiness: status 503" in done.stderr
+
+
+@pytest.mark.servers
+def test_a_service_whose_database_is_stopped_fails(tmp_path: Path):
+    with start_private("postgresql") as server, running(f"{server.url}?connect_timeout=2", tmp_path) as (url, _, _):
+        assert tried(url).returncode == 0
+        server.stop()
+        done = tried(url)
+        assert (done.returncode, passed(done)) == (1, ("health",))
+        server.start()
+        assert tried(url).returncode == 0
 
 
 def test_a_key_is_sent_and_shown_to_nobody(tmp_path: Path):

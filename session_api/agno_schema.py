@@ -35,8 +35,8 @@ _SCHEMAS = ("", "ai")
 """Where the tables of sessions are looked for, the nearest first: where the connection looks, and agno's own place."""
 _IN_ORDER = "run_index, created_at, run_id"
 """Runs as agno reads them."""
-_OFTEN_NULL = frozenset({"user_id", *COMPONENTS.values()})
-_SORTED_BY = frozenset({"session_id", "session_type", "created_at", "updated_at", *_OFTEN_NULL})
+_SORTED_BY = frozenset({"session_id", "session_type", "user_id", *COMPONENTS.values()})
+"""Texts that a list may be ordered by, beside its times."""
 
 
 @dataclass(frozen=True, slots=True)

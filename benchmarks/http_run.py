@@ -22,6 +22,7 @@ from benchmarks.results import Results
 from benchmarks.stage import Found
 
 ENGINES = ("sqlite", "postgresql")
+PROCESSOR = "{}, processor time"
 MEMORY = "memory after {:,} requests"
 _MEMORY_STEPS = 10
 _FIRST_POSTED = 500_000
@@ -54,11 +55,13 @@ class Visited:
     Attributes:
         states: by session: what its state was set to last.
         latencies: of all measured repetitions by workload, in seconds.
+        worked: how long the service's processor took for them, in seconds.
     """
 
     service: Service
     states: dict[str, Any] = field(default_factory=dict)
     latencies: dict[str, list[float]] = field(default_factory=dict)
+    worked: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ async def _measured(engine: str, url: str, scope: Scope, say: Callable[[str], No
         say("looking for what was acknowledged")
         for name, one in visited.items():
             await _look_for(one, found["post a session"][name], found["patch its state"][name])
-        found |= _slowest(visited)
+        found |= _told_by_all(visited)
         say(f"memory over {scope.memory} requests")
         return found | await _memory(visited[OURS].service, scope)
 
@@ -161,18 +164,20 @@ def _metric(workload: Workload, visited: dict[str, Visited], scope: Scope) -> Me
             if session is not None and 200 <= status < 300:
                 one.states[session] = written
 
+        before = one.service.worked()
         measured = await loaded(one.service.port, [sent for sent, _, _ in asked], CONNECTIONS, answered)
-        _note(workload, one, cell, number, measured)
+        _note(workload, one, cell, number, measured, one.service.worked() - before)
         return measured.rate
 
     return Metric(workload.name, "per_s", visited, repeat)
 
 
-def _note(workload: Workload, one: Visited, cell: Cell, number: int, measured: Measured) -> None:
+def _note(workload: Workload, one: Visited, cell: Cell, number: int, measured: Measured, worked: float) -> None:
     cell.busy += measured.seconds
     cell.errors += measured.failures
     if number > 0:  # the first repetition only warms up
         one.latencies.setdefault(workload.name, []).extend(measured.latencies)
+        one.worked[workload.name] = one.worked.get(workload.name, 0.0) + worked
 
 
 async def _look_for(one: Visited, posted: Cell, patched: Cell) -> None:
@@ -191,10 +196,17 @@ async def _look_for(one: Visited, posted: Cell, patched: Cell) -> None:
         cell.lost += there.get(id) != one.states[id]
 
 
-def _slowest(visited: dict[str, Visited]) -> Found:
-    """What half of the requests take at most, and what 99 of 100 do, over all repetitions."""
+def _told_by_all(visited: dict[str, Visited]) -> Found:
+    """What half of the requests take at most, what 99 of 100 do, and the processor's time for one, of all repetitions.
+
+    The last is what a busy machine does not change: one worker answers as many requests as fit into a second of it.
+    """
     found: Found = {}
     for workload in WORKLOADS:
+        worked = found.setdefault(PROCESSOR.format(workload.name), {})
+        for name, one in visited.items():
+            count = len(one.latencies.get(workload.name, []))
+            worked[name] = Cell("ms", [one.worked[workload.name] / count * 1000] if count else [])
         for told, share in (("p50", 0.5), ("p99", 0.99)):
             cells = found.setdefault(f"{workload.name}, {told}", {})
             for name, one in visited.items():

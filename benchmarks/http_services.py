@@ -41,6 +41,11 @@ class Service:
         told = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process)], capture_output=True, check=True, text=True)
         return int(told.stdout) / 1024
 
+    def worked(self) -> float:
+        """Seconds that its process has had a processor, in hundredths."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def started(name: str, engine: str, place: str, folder: Path, stock: Stock) -> Iterator[Service]:

@@ -204,7 +204,9 @@ async def test_a_document_with_a_message_list_shows_what_agents_added(place: Pla
         document["workflow_state"]["messages"].append({"role": "user", "content": "Bye"})
         await sessions.save_session("s1", document)
         assert [item["content"] for item in await session.get_items()] == ["Hi", "Hello", "Bye"]
-        assert await session.pop_item() == {"role": "user", "content": "Bye"}
+        popped = await session.pop_item()
+        assert popped is not None
+        assert popped["content"] == "Bye"
         document = await sessions.get_session("s1")
         assert document is not None
         assert [message["content"] for message in document["workflow_state"]["messages"]] == ["Hi", "Hello"]

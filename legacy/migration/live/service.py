@@ -123,10 +123,15 @@ class MigratingSessionService:
         self, session_id: str, session_data: Mapping[str, Any], *, expected_version: int | None = None
     ) -> None:
         """Insert or replace a session."""
+        if self._is_over:
+            await self._sessions.save_session(session_id, session_data, expected_version=expected_version)
+            return
         await self._write(Save(session_id, kept(dict(session_data), "data"), expected_version))
 
     async def get_session(self, session_id: str, *, with_version: bool = False) -> Any:
         """A copy of the session, None when there is none; from phase 3 on also ``(session, version)``."""
+        if self._is_over:
+            return await self._sessions.get_session(session_id, with_version=with_version)  # type: ignore[call-overload]  # bool
         record_id(session_id)
         async with self._call() as ticket:
             if not ticket.followed.phase.reads_legacy:
@@ -163,6 +168,9 @@ class MigratingSessionService:
         self, session_id: str, updates: Mapping[str, Any], *, expected_version: int | None = None
     ) -> None:
         """Change only the fields given, or raise ``SessionNotFoundError``; until phase 3 the session is read for it."""
+        if self._is_over:
+            await self._sessions.update_session(session_id, updates, expected_version=expected_version)
+            return
         await self._write(Update(session_id, kept(dict(updates), "updates"), expected_version))
 
     async def session_summaries(self) -> list[dict[str, Any]]:
@@ -204,6 +212,11 @@ class MigratingSessionService:
 
     # inside
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether the target alone is used by everybody, for ever: nothing of the migration is asked any more."""
+        return self._member.is_final and not self._closed and self._pid == os.getpid()
+
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[Ticket]:
         await self._join()
@@ -222,10 +235,7 @@ class MigratingSessionService:
     async def _written(self, change: Change) -> None:
         ticket = Ticket(self._member)
         try:
-            if ticket.followed.phase == Phase.UNIFIED_ONLY and self._member.is_final:
-                await change.in_unified(self._sessions)
-            else:
-                await self._writer.write(change, ticket)
+            await self._writer.write(change, ticket)
         finally:
             ticket.end()
 

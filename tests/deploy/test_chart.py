@@ -368,6 +368,15 @@ def test_helm_refuses_what_is_refused_here():
         assert told in done.stderr
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_kubernetes_takes_every_object(name: str):
+    """By its own schemas, strictly: a field that it does not know is a fault."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="Kubernetes' schemas are not installed")
+    for manifest in rendered(values_in(name)).manifests:
+        for version in ("1.30", "1.34"):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
 # what stands in for it
 
 

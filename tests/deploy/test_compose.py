@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from sqlalchemy.engine import make_url
@@ -69,6 +72,15 @@ def test_the_service_is_told_the_database_that_is_made(services: dict[str, Any])
     assert told["PGPASSWORD"] == made["POSTGRES_PASSWORD"] == PASSWORD
     assert settings_from(told).authenticate is None
     assert services["postgres"]["healthcheck"]["test"][-2:] == ["--username=sessions", "--dbname=sessions"]
+
+
+def test_it_is_as_the_specification_says():
+    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text("utf-8"))
+    validator = jsonschema_rs.validator_for(schema)
+    told = configured({"POSTGRES_PASSWORD": "p"})
+    assert [error.message for error in validator.iter_errors(told)] == []
+    told["services"]["service"]["depend_on"] = ["postgres"]
+    assert not validator.is_valid(told)
 
 
 def test_a_key_is_passed_on():

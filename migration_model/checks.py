@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from migration_model.rules import Rules
-from migration_model.state import Member, Standing, State
+from migration_model.state import NAMES, Member, Standing, State
 from migration_model.writers import Move
 
 
@@ -19,7 +19,7 @@ def wrong_read(rules: Rules, state: State) -> str | None:
         return None
     for index, member in enumerate(state.members):
         if reads(rules, member) and not legal[2 if member.phase <= 2 else 3]:
-            return wrong(state, f"{'ABCD'[index]} (phase {member.phase})", member.phase)
+            return wrong(state, f"{NAMES[index]} (phase {member.phase})", member.phase)
     return None
 
 
@@ -42,6 +42,8 @@ def difference(rules: Rules, state: State) -> str | None:
     """With nothing under way and the pass complete the stores are equal."""
     if rules.visible_only or not state.complete or state.phase not in (1, 2, 3) or state.suspect or state.intent:
         return None
+    if rules.beats and state.noticeable:
+        return None
     history = state.history
     if history.content(state.legacy) == history.content(state.unified) or not quiet(state):
         return None
@@ -60,7 +62,7 @@ def at_rest(state: State, member: Member) -> bool:
     if member.standing is Standing.NONE:
         return True
     if not member.alive:
-        return not member.journal
+        return not member.journal and not member.ahead
     registered = member.standing is not Standing.GHOST
     return member.idle and not member.journal and (member.phase == state.phase or not registered)
 

@@ -42,6 +42,7 @@ DEAD = replace(OUTAGES, kills=0, deaths=1)
 GHOST = replace(OUTAGES, kills=0, evictions=1, observe=False)
 OLD_RUNNER = replace(OUTAGES, kills=0, runner_evictions=1, rollbacks=1, observe=False)
 FORK = replace(OUTAGES, kills=0, members=1, spare_members=1, forks=1)
+RESTORED = replace(CALM, operations=1, restores=1)
 WAY_BACK = replace(OUTAGES, kills=0, way_back=True, rollbacks=3)
 
 SIMPLE_DESIGNS = [
@@ -486,4 +487,67 @@ COMING_AND_GOING = [
     ),
 ]
 
-ROWS = [*SIMPLE_DESIGNS, *PROTOCOL, *ABLATIONS, *EVICTION, *COMING_AND_GOING]
+RESTORING = [
+    Row("restore", HOLDS, RESTORED, "the target is restored from a backup in phase 1 or 2, 1 op"),
+    Row("restore_2ops", HOLDS, replace(RESTORED, operations=2), "same, 2 ops", quick=False),
+    Row("restore_kill", HOLDS, replace(RESTORED, kills=1), "same, 1 op and 1 kill"),
+    Row(
+        "restore_outages",
+        HOLDS,
+        replace(OUTAGES, operations=1, kills=0, restores=1),
+        "same, with outages and journals",
+    ),
+    Row(
+        "restore_death",
+        HOLDS,
+        replace(RESTORED, deaths=1),
+        "same, and who knew that it was restored may die",
+        quick=False,
+    ),
+    Row("restore_unnoticed", VIOLATED, replace(RESTORED, beats=False), "nobody compares its beat counter"),
+    Row(
+        "restore_beats_in_memory",
+        VIOLATED,
+        replace(RESTORED, kills=1, beats_on_disk=False),
+        "a process that starts again does not know how far it was",
+    ),
+    Row(
+        "restore_no_roll_call",
+        VIOLATED,
+        replace(RESTORED, roll_call=False),
+        "the phase moves on before the one who knows has looked",
+    ),
+    Row(
+        "restore_old_copier",
+        VIOLATED,
+        replace(RESTORED, copier_epoch=False),
+        "a backfill of before goes on: sequence numbers repeat",
+    ),
+    Row(
+        "restore_old_acknowledgements",
+        VIOLATED,
+        replace(RESTORED, restored_epoch=False),
+        "who is in phase 1 already counts without acknowledging it anew",
+    ),
+    Row(
+        "restore_evicted_trusted",
+        VIOLATED,
+        replace(RESTORED, deaths=1, eviction_trusts_phase=True),
+        "evicting a dead member of phase 2, whose journal is empty, keeps the pass",
+        quick=False,
+    ),
+    Row(
+        "restore_ghost",
+        VIOLATED,
+        replace(RESTORED, evictions=1, observe=False),
+        "a limit: its intent went with the target, and it is evicted without proof before anybody noticed",
+    ),
+    Row(
+        "restore_phase3",
+        VIOLATED,
+        replace(RESTORED, restore_phase=3),
+        "a limit: what was in the primary is gone",
+    ),
+]
+
+ROWS = [*SIMPLE_DESIGNS, *PROTOCOL, *ABLATIONS, *EVICTION, *COMING_AND_GOING, *RESTORING]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from migration_model.checks import complaint, reader_moves
 from migration_model.lifetimes import lifetime_moves
+from migration_model.restoring import noticed, restore_moves
 from migration_model.rules import Rules
 from migration_model.runner import runner_moves
 from migration_model.state import State, first_state
@@ -36,10 +37,19 @@ class Outcome:
 
 
 def moves(rules: Rules, state: State) -> Iterator[Move]:
+    yield from reader_moves(rules, state)
+    if not rules.restores:
+        yield from doings(rules, state)
+        return
+    yield from restore_moves(rules, state)
+    for text, after in doings(rules, state):
+        yield noticed(rules, state, text, after)
+
+
+def doings(rules: Rules, state: State) -> Iterator[Move]:
     yield from member_moves(rules, state)
     yield from lifetime_moves(rules, state)
     yield from runner_moves(rules, state)
-    yield from reader_moves(rules, state)
 
 
 def explore(rules: Rules) -> Outcome:

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 from migration_model.rules import Rules
-from migration_model.state import NOTHING, Copier, Member, Standing, State, Step
+from migration_model.state import NAMES, NOTHING, Copier, Member, Standing, State, Step
 from migration_model.writers import Move, abandon, failed
-
-NAMES = "ABCD"
 
 
 def lifetime_moves(rules: Rules, state: State) -> Iterator[Move]:
@@ -43,7 +41,7 @@ def restarted(rules: Rules, state: State, index: int, name: str, member: Member)
         member.journal and rules.acknowledge_drained and member.phase == 1
     )
     phase = 0 if rules.restart_forgets else member.phase if waits else state.phase
-    fresh = member.rested()._replace(phase=phase)
+    fresh = member.rested()._replace(phase=phase, ahead=member.ahead and rules.beats_on_disk)
     during = f" during op{member.operation}" if member.operation != NOTHING else ""
     return f"{name}: KILLED{during}; restarts in phase {phase}", after.with_member(index, fresh)
 
@@ -61,9 +59,12 @@ def dead(state: State, index: int, member: Member) -> State:
 def evictions_of_the_dead(rules: Rules, state: State, index: int, name: str, member: Member) -> Iterator[Move]:
     out = state.with_member(index, member._replace(standing=Standing.NONE))
     yield f"operator: evicts {name}, proven dead", voided(rules, out, member)
-    if rules.eviction_drains and not member.journal:
+    restored = rules.beats and state.restored and member.ahead  # the file of its journal says how far it was
+    if not rules.eviction_drains or restored:
+        return
+    if not member.journal:
         yield f"operator: evicts {name}, proven dead, its journal read and empty", out
-    if rules.eviction_drains and member.journal and state.intent is None and state.phase in (1, 2):
+    elif state.intent is None and state.phase in (1, 2):
         drained = out.with_member(index, member._replace(journal=False, standing=Standing.NONE))
         copied = drained._replace(unified=state.legacy).counted()
         # the runner's reconcile takes the intent too, but between its steps nothing of the dead can happen
@@ -71,8 +72,8 @@ def evictions_of_the_dead(rules: Rules, state: State, index: int, name: str, mem
 
 
 def voided(rules: Rules, state: State, member: Member) -> State:
-    """Who acknowledged phase 2 or more confirmed that its journal was empty; of all others a pass must look again."""
-    if member.phase >= 2 or rules.eviction_voids == "nothing":
+    """What it wrote may be in its journal alone, or in a target that is no more: a pass must look again."""
+    if (member.phase >= 2 and rules.eviction_trusts_phase) or rules.eviction_voids == "nothing":
         return state
     copiers = state.copiers
     if rules.eviction_voids == "pass":

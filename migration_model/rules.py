@@ -21,6 +21,7 @@ class Rules:
     forks: int = 0
     faults: int = 0  # one call of a store that fails
     rollbacks: int = 0
+    restores: int = 0  # of the target, from a backup
     present: bool = True  # the session exists at the start
     late_copier: bool = False  # a second backfill that may be late without limit
     drop_legacy: bool = False  # the operator empties the legacy store once phase 4 is settled
@@ -68,6 +69,7 @@ class Rules:
 
     # evicting and joining
     eviction_voids: Literal["pass", "finished_pass", "nothing"] = "pass"
+    eviction_trusts_phase: bool = False  # who acknowledged phase 2 has no journal; but it may know of a restored target
     eviction_drains: bool = True  # a dead member's journal may be drained instead
     eviction_floor: int = 2  # who may be alive is evicted only if it acknowledged this phase
     eviction_fence: bool = True  # the transaction that takes an intent refuses an evicted member
@@ -75,3 +77,11 @@ class Rules:
     ghost_gate: bool = True  # no store is left behind while an evicted member that may be alive reads it
     late_drain: bool = False  # (wrong) who comes back in phase 3 drains its journal
     fork_registers: bool = True  # a forked child is a member of its own
+
+    # a target restored from a backup
+    beats: bool = True  # whoever finds a counter of its own lower than it wrote says that the target was restored
+    beats_on_disk: bool = True  # ... also after it was killed
+    roll_call: bool = True  # a change of phase waits until every member has looked at the target once more
+    copier_epoch: bool = True  # a copier of an older epoch writes nothing
+    restored_epoch: bool = True  # everybody acknowledges phase 1 anew
+    restore_phase: int = 2  # the last phase in which it happens

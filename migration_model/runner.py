@@ -6,7 +6,7 @@ from migration_model.rules import Rules
 from migration_model.state import NOTHING, UNDER_INTENT, Copier, Holder, Intent, Recoverer, State
 from migration_model.writers import Move
 
-NAMES = ("legacy_only", "dual_write", "shadow_read", "unified_primary", "unified_only")
+PHASES = ("legacy_only", "dual_write", "shadow_read", "unified_primary", "unified_only")
 
 
 def runner_moves(rules: Rules, state: State) -> Iterator[Move]:
@@ -175,9 +175,11 @@ def ghost_recoverer_moves(state: State) -> Iterator[Move]:
 
 
 def phase_moves(rules: Rules, state: State) -> Iterator[Move]:
+    if rules.roll_call and rules.beats and not state.roll_called:
+        return
     target = state.phase + 1
     if ADVANCES[state.phase](rules, state):
-        yield f"switch -> {target} {NAMES[target]}", state._replace(phase=target)
+        yield f"switch -> {target} {PHASES[target]}", state._replace(phase=target)
     if rules.drop_legacy and state.phase == 4 and state.settled(4) and state.legacy != NOTHING:
         yield "operator: empties the legacy store", state._replace(legacy=NOTHING)
     if state.left.rollbacks and may_roll_back(rules, state):
@@ -241,4 +243,4 @@ def rolled_back(rules: Rules, state: State) -> Move:
     after = state._replace(phase=target, left=state.spent("rollbacks"))
     if target == 0 and rules.way_back_voids:
         after = after._replace(complete=False, copiers=(Copier(), *state.copiers[1:]))
-    return f"ROLLBACK -> {target} {NAMES[target]}", after
+    return f"ROLLBACK -> {target} {PHASES[target]}", after

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from migration_model.rules import Rules
 
 NOTHING = -1
+NAMES = "ABCD"  # of members, by their place
 
 
 class Step(StrEnum):
@@ -59,6 +60,8 @@ class Member(NamedTuple):
     read: int = NOTHING  # what a drain read
     holds: bool = False  # the intent is its own
     standing: Standing = Standing.MEMBER
+    ahead: bool = False  # its beat counter is higher than in the backup of the target
+    behind: bool = False  # it has not acknowledged the epoch in which the target was declared restored
 
     @property
     def idle(self) -> bool:
@@ -70,7 +73,7 @@ class Member(NamedTuple):
 
     def rested(self) -> "Member":
         """Between two operations."""
-        return Member(self.phase, journal=self.journal, standing=self.standing)
+        return Member(self.phase, journal=self.journal, standing=self.standing, ahead=self.ahead, behind=self.behind)
 
 
 class Holder(StrEnum):
@@ -156,6 +159,17 @@ class History(NamedTuple):
         return "nothing" if content == NOTHING else f"op{content}"
 
 
+class Backup(NamedTuple):
+    """What a copy of the target holds."""
+
+    phase: int
+    complete: bool
+    unified: int
+    intent: Intent | None
+    suspect: int
+    copiers: tuple[bool, ...]  # whose sequence number is the one in the copy
+
+
 class Left(NamedTuple):
     """How much may still happen."""
 
@@ -167,6 +181,7 @@ class Left(NamedTuple):
     forks: int
     faults: int
     rollbacks: int
+    restores: int
 
 
 class State(NamedTuple):
@@ -182,14 +197,21 @@ class State(NamedTuple):
     ghost_recoverer: Recoverer  # evicted without proof of death
     history: History
     left: Left
+    backup: Backup | None = None
+    restored: bool = False  # the target is what the backup was, and nobody has noticed
+    runner_ahead: bool = False  # the runner's own file is newer than the backup
 
     def settled(self, phase: int) -> bool:
-        return all(member.phase == phase for member in self.members if member.standing is Standing.MEMBER)
+        return all(
+            member.phase == phase and not member.behind for member in self.members if member.standing is Standing.MEMBER
+        )
 
     @property
     def all_dual(self) -> bool:
         """Every member writes both stores."""
-        return all(member.phase >= 1 for member in self.members if member.standing is Standing.MEMBER)
+        return all(
+            member.phase >= 1 and not member.behind for member in self.members if member.standing is Standing.MEMBER
+        )
 
     @property
     def foreign(self) -> bool:
@@ -198,6 +220,18 @@ class State(NamedTuple):
         if self.suspect and (self.suspect <= 2) != ours:
             return True
         return self.intent is not None and self.intent.abandoned and (self.intent.phase <= 2) != ours
+
+    @property
+    def noticeable(self) -> bool:
+        """The target was restored, and whoever knows better has only to look at it."""
+        knowing = any(member.ahead and member.alive and member.standing is Standing.MEMBER for member in self.members)
+        return self.restored and (knowing or self.runner_ahead)
+
+    @property
+    def roll_called(self) -> bool:
+        """Every member has looked at the target once more; the dead do not, and must be evicted first."""
+        knowing = any(member.ahead and member.standing is Standing.MEMBER for member in self.members)
+        return not self.restored or not (knowing or self.runner_ahead)
 
     @property
     def ghost_reads_legacy(self) -> bool:
@@ -242,14 +276,5 @@ def first_state(rules: Rules) -> State:
         recoverer=Recoverer(),
         ghost_recoverer=Recoverer(),
         history=History((rules.present,)),  # operation 0 is the content at the start
-        left=Left(
-            rules.operations,
-            rules.kills,
-            rules.deaths,
-            rules.evictions,
-            rules.runner_evictions,
-            rules.forks,
-            rules.faults,
-            rules.rollbacks,
-        ),
+        left=Left(**{budget: getattr(rules, budget) for budget in Left._fields}),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from migration_model.rules import Rules
-from migration_model.state import NOTHING, Holder, Intent, Member, Standing, State, Step
+from migration_model.state import NAMES, NOTHING, Holder, Intent, Member, Standing, State, Step
 
 Move = tuple[str, State]
 
@@ -11,7 +11,7 @@ Move = tuple[str, State]
 def member_moves(rules: Rules, state: State) -> Iterator[Move]:
     for index, member in enumerate(state.members):
         if member.alive:
-            yield from STEPS[member.step](rules, state, index, "ABCD"[index], member)
+            yield from STEPS[member.step](rules, state, index, NAMES[index], member)
 
 
 def legacy_cell(state: State, operation: int) -> int:

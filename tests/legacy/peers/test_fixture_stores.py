@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 from legacy.migration import copy_store, inspect_place, verify_stores
 from legacy.stores.peers.registry import peer_formats
-from session_adapter import SessionKey, SessionStorageAdapter
+from session_adapter import ScopedSessionService, SessionKey, SessionStorageAdapter, UserKey, record_id
 from session_adapter.identity import visible_id
+from session_adapter.timestamps import read_time
 from tests.legacy.peers.fixture_stores import FixtureStore, canonical
 from tests.places import Place, engines, place_on
 from unified_storage import IUnifiedStorage
@@ -38,6 +41,9 @@ async def test_a_store_is_copied_whole(fixture_store: FixtureStore, store_url: s
     assert again.ledger.equal == fixture_store.manifest["sessions"], [*again.items]
     async with target.open() as storage:
         assert await hashes(storage) == {id: expected_hash(one) for id, one in fixture_store.conversations.items()}
+        for id, conversation in fixture_store.conversations.items():
+            expected = wanted(conversation)
+            assert await found(storage, id, expected) == expected, id
     verified = await verify_stores(store_url, target.address)
     assert (verified.equal, verified.different, verified.missing) == (verified.compared, 0, 0)
 
@@ -51,6 +57,50 @@ async def hashes(storage: IUnifiedStorage) -> dict[str, str]:
         key = visible_id(record)
         found[key.session_id if isinstance(key, SessionKey) else key] = of(await events.read(key))
     return found
+
+
+# what a manifest says beside the messages
+
+
+def wanted(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What *told*, a conversation of a manifest, says of whose it is, of states, logs and times; by our names."""
+    names = {"app_name": "app_name", "user_id": "user_id", "type": "kind", "runs": "runs", "state": "state"}
+    names |= {"first_timestamp": "first", "last_timestamp": "last", "tracks": "tracks", "summaries": "summaries"}
+    facts = {ours: told[theirs] for theirs, ours in names.items() if theirs in told}
+    facts |= {name: _to_the_microsecond(told[name]) for name in ("created_at", "updated_at") if name in told}
+    counts = [told[name] for name in ("events_read_back", "events", "messages") if name in told]
+    return facts | {"events": counts[0]}
+
+
+def _to_the_microsecond(text: str) -> datetime:
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+
+
+async def found(storage: IUnifiedStorage, session_id: str, names: Iterable[str]) -> dict[str, Any]:
+    """What is stored of a session, by *names*; its state with that of its app and its user among it."""
+    [key] = await SessionStorageAdapter(storage).session_keys(session_id)
+    record = await storage.load(record_id(key), type="session")
+    assert record is not None
+    events = await SessionStorageAdapter(storage).events.read(key)
+    logs = [log async for ids in storage.logs() for log in ids if log.endswith(f"/{record['id']}")]
+    times = [moment for event in events if (moment := read_time(event["timestamp"]).moment) is not None]
+    facts = {
+        **record["data"],
+        **{name: record[name] for name in ("created_at", "updated_at")},
+        "events": len(events),
+        "runs": len({event["seq"] for event in events}),
+        "tracks": sum(log.startswith("track:") for log in logs),
+        "summaries": int(bool(record["data"].get("summary"))),
+        "first": times[0].timestamp() if times else None,
+        "last": times[-1].timestamp() if times else None,
+    }
+    if isinstance(key, SessionKey):
+        service = ScopedSessionService(storage)
+        shared = {f"app:{name}": value for name, value in (await service.list_app_states(key.app_name)).items()}
+        user = await service.list_user_states(UserKey(key.app_name, key.user_id))
+        shared |= {f"user:{name}": value for name, value in user.items()}
+        facts["state"] = {**record["data"]["state"], **shared}
+    return {name: facts.get(name) for name in names}
 
 
 async def test_looking_tells_what_it_is(fixture_store: FixtureStore, store_url: str) -> None:

@@ -1,0 +1,1 @@
+"""Programs that write to a store with the library that it is of, as applications do, until their input ends."""

@@ -22,6 +22,8 @@ SAME, BETTER = 343, 18
 """Recorded steps that are answered alike, and those flagged as faults of AgentOS that are answered better."""
 SAME_BY_DEFAULT = 276
 """Those alike in the default profile; every flagged one is in it."""
+OF_JSONB = {"sqlite": 0, "postgresql": 4}
+"""Steps flagged as the backend's own: a NUL character, twice, and the order of keys in objects shown as text, twice."""
 
 
 class Replaying(contract.Recorder):
@@ -80,8 +82,17 @@ async def test_every_recorded_answer_is_given_on_agentos_own_tables(engine: str,
             found = replayed({"default": service})
     assert found["different"] == []
     assert found["skipped"] == []
-    assert (found["same"], len(found["bug"]), len(found["backend"])) == (SAME_BY_DEFAULT, BETTER, 0)
+    assert (len(found["bug"]), len(found["backend"])) == (BETTER, OF_JSONB[engine])
+    assert found["same"] == SAME_BY_DEFAULT - OF_JSONB[engine]
+    assert [_of_jsonb(one) for one in found["backend"]] == [True] * OF_JSONB[engine], found["backend"]
     assert [_status(one) for one in found["bug"] if (_status(one) or 0) >= 500] == []
+
+
+def _of_jsonb(difference: dict[str, Any]) -> bool:
+    """Whether it is one of a NUL character, or of a text that shows an object."""
+    return "nul-1" in str(difference) or all(
+        where.endswith(("run_input", "preview")) for where, *_ in difference["diffs"]
+    )
 
 
 def _status(difference: dict[str, Any]) -> int | None:

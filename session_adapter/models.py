@@ -187,7 +187,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def of_known(
-    model: type[M], values: dict[str, Any], further: dict[str, Any], given: set[str], private: dict[str, Any] | None
+    model: type[M],
+    values: dict[str, Any],
+    further: dict[str, Any] | None,
+    given: set[str],
+    private: dict[str, Any] | None,
 ) -> M:
     """A *model* whose values have the types of its fields for certain: it is made without a look at them.
 
@@ -195,7 +199,7 @@ def of_known(
 
     Args:
         values: of all fields, in their order.
-        further: of keys that the model does not know.
+        further: of keys that the model does not know; None where it takes none.
         given: the names among them that are no defaults.
         private: of its private attributes, all of them; None where it has none.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from google.adk.sessions.session import Session
@@ -10,10 +10,13 @@ from google.adk.sessions.session import Session
 from session_adapter.entries import history_of
 from session_adapter.identity import SESSION, SessionKey, UserKey, user_scope, visible_id
 from session_adapter.levels import State, shown_levels
+from session_adapter.models import of_known
 from session_adapter.states import APP_STATE, USER_STATE, place_of_app, place_of_user, state_in
 from session_bridges.adk_states import shown_state
-from unified_storage.interface import Entries, IUnifiedStorage, Record
+from unified_storage.interface import Entries, IUnifiedStorage, Record, Records
 
+_BLANK = Session(id="", app_name="", user_id="")
+"""What a session has that nobody told it."""
 _BATCH = 500
 """Sessions of which states and newest entries are asked for in one go."""
 
@@ -26,33 +29,33 @@ class Listing:
 
     async def of_user(self, user: UserKey) -> list[Session]:
         """All sessions of *user*."""
-        return await self._listed({"metadata.scope": user_scope(user)})
+        sessions: list[Session] = []
+        async for records in self._records({"metadata.scope": user_scope(user)}):
+            sessions += await self._shown({user: records})
+        return sorted(sessions, key=_place)
 
     async def of_app(self, app_name: str) -> list[Session]:
         """All sessions of all users of an app."""
-        return await self._listed({"metadata.app_name": app_name, "metadata.scope": {"$exists": True}})
-
-    async def _listed(self, wanted: Mapping[str, Any]) -> list[Session]:
         sessions: list[Session] = []
-        async for records in self._storage.stream_list({"type": SESSION, **wanted}, _BATCH):
-            by_user: dict[UserKey, list[tuple[str, Record]]] = {}
+        async for records in self._records({"metadata.app_name": app_name, "metadata.scope": {"$exists": True}}):
+            by_user: dict[UserKey, Records] = {}
             for record in records:
-                key = visible_id(record)
-                if isinstance(key, SessionKey):
-                    by_user.setdefault(key.user, []).append((key.session_id, record))
+                if isinstance(key := visible_id(record), SessionKey):
+                    by_user.setdefault(key.user, []).append(record)
             sessions += await self._shown(by_user)
         return sorted(sessions, key=_place)
 
-    async def _shown(self, by_user: Mapping[UserKey, list[tuple[str, Record]]]) -> list[Session]:
-        if not by_user:
-            return []
+    def _records(self, wanted: Mapping[str, Any]) -> AsyncIterator[Records]:
+        return self._storage.stream_list({"type": SESSION, **wanted}, _BATCH)
+
+    async def _shown(self, by_user: Mapping[UserKey, Records]) -> list[Session]:
         levels = await self._levels(by_user)
-        logs = [history_of(record["id"]) for named in by_user.values() for _, record in named]
-        newest = await self._storage.read_many(logs, last=1)
+        logs = {record["id"]: history_of(record["id"]) for records in by_user.values() for record in records}
+        newest = await self._storage.read_many(logs.values(), last=1)
         return [
-            _session(user, id, record, levels[user], newest[history_of(record["id"])])
-            for user, named in by_user.items()
-            for id, record in named
+            _session(user, record, levels[user], newest[logs[record["id"]]])
+            for user, records in by_user.items()
+            for record in records
         ]
 
     async def _levels(self, users: Iterable[UserKey]) -> dict[UserKey, State]:
@@ -66,15 +69,18 @@ class Listing:
         }
 
 
-def _session(user: UserKey, id: str, record: Record, levels: State, newest: Entries) -> Session:
+def _session(user: UserKey, record: Record, levels: State, newest: Entries) -> Session:
     updated = newest[0]["created_at"] if newest else record["created_at"]
-    return Session(
-        app_name=user.app_name,
-        user_id=user.user_id,
-        id=id,
-        state=shown_state(record, levels),
-        last_update_time=updated.timestamp(),
-    )
+    told = {
+        "id": record["metadata"]["session_id"],
+        "app_name": user.app_name,
+        "user_id": user.user_id,
+        "state": shown_state(record, levels),
+        "events": [],
+        "last_update_time": updated.timestamp(),
+    }
+    session: Session = of_known(Session, {**_BLANK.__dict__, **told}, None, {*told}, {**_BLANK.__pydantic_private__})
+    return session
 
 
 def _place(session: Session) -> tuple[float, str, str]:

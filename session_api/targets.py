@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice, product
+from itertools import count, islice, product
+from typing import Any
 from urllib.parse import quote
 
 from session_api.client import Service
@@ -46,25 +47,25 @@ def everything(service: Service, sessions: int) -> Iterator[str]:
     yield "/sessions/there-is-none"
     for kind, order in product(("", *(f"&type={kind}" for kind in SessionType)), ("asc", "desc")):
         yield f"/sessions?limit=20&page=1&sort_by=session_id&sort_order={order}{kind}"
-    for session_id in islice(_listed(service), sessions):
-        path = f"/sessions/{quote(session_id, safe='')}"
+    for item in islice(_listed(service), sessions):
+        path = f"/sessions/{quote(item['session_id'], safe='')}"
         yield from (path, f"{path}/runs", f"{path}/run-previews")
-        yield from (f"{path}?type={kind}" for kind in SessionType)
-        for run_id in _texts(service.get(f"{path}/runs").body, "run_id"):
-            yield f"{path}/runs/{quote(run_id, safe='')}"
+        if isinstance(item.get("session_type"), str):
+            yield f"{path}?type={quote(item['session_type'], safe='')}"
+        for run in _objects(service.get(f"{path}/runs").body, "run_id"):
+            yield f"{path}/runs/{quote(run['run_id'], safe='')}"
 
 
-def _listed(service: Service) -> Iterator[str]:
-    """The ids of all sessions."""
-    page, found = 0, [""]
-    while found:
-        page += 1
+def _listed(service: Service) -> Iterator[dict[str, Any]]:
+    for page in count(1):
         answer = service.get(f"/sessions?limit={_PAGE}&page={page}&sort_by=session_id&sort_order=asc")
-        found = _texts(answer.body.get("data") if isinstance(answer.body, dict) else None, "session_id")
+        found = _objects(answer.body.get("data") if isinstance(answer.body, dict) else None, "session_id")
+        if not found:
+            return
         yield from found
 
 
-def _texts(objects: object, key: str) -> list[str]:
-    """What *key* is called in *objects*, which another service said and may be anything."""
-    items = objects if isinstance(objects, list) else []
-    return [item[key] for item in items if isinstance(item, dict) and isinstance(item.get(key), str)]
+def _objects(value: object, key: str) -> list[dict[str, Any]]:
+    """The objects in *value* that have a text under *key*: another service said it, so it may be anything."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict) and isinstance(item.get(key), str)]

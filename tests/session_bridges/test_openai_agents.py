@@ -6,15 +6,18 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agents.extensions.memory import AsyncSQLiteSession, EncryptedSession, SQLAlchemySession
+from agents.extensions.memory import AsyncSQLiteSession, EncryptedSession, RedisSession, SQLAlchemySession
 from agents.memory import Session, SessionSettings, SQLiteSession
 
 from session_adapter import SessionKey, SessionStorageAdapter
 from session_bridges.openai_agents import UnifiedSession
+from tests.engines import engine_url, fresh_namespace
 from tests.places import Place, engines, place_on
+from tests.session_bridges.conftest import ENGINES
 from unified_storage.errors import StorageConfigurationError, StorageValidationError
 
 Make = Callable[..., Any]
@@ -41,31 +44,40 @@ def numbered(count: int, start: int = 0) -> list[Any]:
 
 
 @pytest.fixture(
-    params=[*engines("memory", "sqlite", "postgresql", "redis"), "SQLiteSession", "AsyncSQLite", "SQLAlchemy"]
+    params=[
+        *(*engines("memory", "sqlite", "postgresql", "redis"), "SQLiteSession", "AsyncSQLiteSession"),
+        *("SQLAlchemySession", pytest.param("RedisSession", marks=pytest.mark.servers)),
+    ]
 )
-async def make(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[Make]:
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes sessions that lie in one place: ours on each engine, and those that the framework brings."""
-    file = tmp_path / "theirs.db"
-    made: list[Any] = []
-    theirs: dict[str, Make] = {
-        "SQLiteSession": lambda id, **more: SQLiteSession(id, file, **more),
-        "AsyncSQLite": lambda id, **more: AsyncSQLiteSession(id, file, **more),
-        "SQLAlchemy": lambda id, **more: SQLAlchemySession.from_url(
-            id, url=f"sqlite+aiosqlite:///{file}", create_tables=True, **more
-        ),
-    }
-
-    def kept(session: Any) -> Any:
-        made.append(session)
-        return session
-
-    if request.param in theirs:
-        yield lambda id="s1", **more: kept(theirs[request.param](id, **more))
-        for session in made:
-            await _closed(session)
+    if request.param in ENGINES:
+        async with place_on(request.param, tmp_path) as place, place.open() as storage:
+            yield lambda id="s1", **more: UnifiedSession(id, storage, **more)
         return
-    async with place_on(request.param, tmp_path) as place, place.open() as storage:
-        yield lambda id="s1", **more: UnifiedSession(id, storage, **more)
+    made: list[Any] = []
+    place_of_theirs = tmp_path if request.param != "RedisSession" else fresh_namespace("agents")
+
+    def kept(id: str = "s1", **more: Any) -> Any:
+        made.append(_theirs(request.param, place_of_theirs, id, **more))
+        return made[-1]
+
+    yield kept
+    for session in made:
+        await _closed(session)
+
+
+def _theirs(kind: str, place: Any, id: str, **more: Any) -> Any:
+    match kind:
+        case "SQLiteSession":
+            return SQLiteSession(id, place / "theirs.db", **more)
+        case "AsyncSQLiteSession":
+            return AsyncSQLiteSession(id, place / "theirs.db", **more)
+        case "SQLAlchemySession":
+            url = f"sqlite+aiosqlite:///{place}/theirs.db"
+            return SQLAlchemySession.from_url(id, url=url, create_tables=True, **more)
+        case _:
+            return RedisSession.from_url(id, url=engine_url("redis"), key_prefix=place, **more)
 
 
 async def _closed(session: Any) -> None:
@@ -74,6 +86,7 @@ async def _closed(session: Any) -> None:
     elif isinstance(session, SQLiteSession):
         session.close()
     else:
+        await session.clear_session()  # which leaves nothing on a server
         await session.close()
 
 

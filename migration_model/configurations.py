@@ -134,6 +134,12 @@ PROTOCOL = [
         "legacy store emptied after phase 4, late backfill",
         quick=False,
     ),
+    Row(
+        "FINAL_cancelled",
+        HOLDS,
+        replace(CALM, cancels=1, rollbacks=1),
+        "a call is cancelled while its thread writes the legacy store, one rollback",
+    ),
     Row("FINAL_3procs", HOLDS, replace(FINAL, members=3), "three application processes"),
     Row(
         "FINAL_all",
@@ -299,6 +305,12 @@ ABLATIONS = [
         "without the acknowledgement rule: rollback gate forgets intents just being recovered",
     ),
     Row(
+        "cancelled_releases",
+        VIOLATED,
+        replace(CALM, cancels=1, cancelled_holds=False),
+        "a cancelled call gives its intent up while its thread still writes",
+    ),
+    Row(
         "steal_no_suspect",
         VIOLATED,
         replace(FINAL, steal=True, suspect_mark=False),
@@ -341,12 +353,7 @@ EVICTION = [
         quick=False,
     ),
     Row("evict_ghost", HOLDS, GHOST, "evicted without proof of death, it runs on; un-seeing tolerated"),
-    Row(
-        "evict_ghost_back",
-        HOLDS,
-        replace(GHOST, rollbacks=1),
-        "same with one rollback",
-    ),
+    Row("evict_ghost_back", HOLDS, replace(GHOST, rollbacks=1), "same with one rollback", quick=False),
     Row("evict_2ghosts", HOLDS, replace(GHOST, evictions=2), "same for both members", quick=False),
     Row(
         "evict_ghost_dies",
@@ -360,6 +367,13 @@ EVICTION = [
         VIOLATED,
         replace(GHOST, observe=True),
         "un-seeing not tolerated: evicting a living member is stealing",
+        quick=False,
+    ),
+    Row(
+        "evict_ghost_cancelled",
+        HOLDS,
+        replace(GHOST, cancels=1),
+        "same, and a call of it, or of another, is cancelled while its thread writes",
         quick=False,
     ),
     Row(
@@ -379,6 +393,7 @@ EVICTION = [
         HOLDS,
         replace(GHOST, eviction_floor=1, journal="no"),
         "same without a journal",
+        quick=False,
     ),
     Row(
         "evict_ghost_no_suspect",
@@ -403,6 +418,7 @@ EVICTION = [
         HOLDS,
         replace(GHOST, eviction_fence=False),
         "it may take new intents (tokens, suspect marks and the ghost gate cover it)",
+        quick=False,
     ),
     Row(
         "evict_ghost_left_behind",
@@ -415,6 +431,7 @@ EVICTION = [
         HOLDS,
         replace(GHOST, ghost_gate=False, ghost_reads=False),
         "same, if nobody asks what it reads: writes are safe without that gate",
+        quick=False,
     ),
     Row(
         "evict_runner",
@@ -440,11 +457,12 @@ EVICTION = [
         VIOLATED,
         replace(OLD_RUNNER, suspect_mark=False),
         "and the id is not marked suspect",
+        quick=False,
     ),
 ]
 
 COMING_AND_GOING = [
-    Row("fork", HOLDS, FORK, "a process forks; the child registers as a new member"),
+    Row("fork", HOLDS, FORK, "a process forks; the child registers as a new member", quick=False),
     Row(
         "fork_twin",
         VIOLATED,

@@ -19,6 +19,7 @@ class Rules:
     evictions: int = 0  # of members that may be alive; the dead are evicted at no charge
     runner_evictions: int = 0  # of recoverers that may be alive
     forks: int = 0
+    cancels: int = 0  # the caller goes while a thread writes the legacy store
     faults: int = 0  # one call of a store that fails
     rollbacks: int = 0
     restores: int = 0  # of the target, from a backup
@@ -40,6 +41,8 @@ class Rules:
     tolerate_target_outage: bool = False  # phase 1: target down at the commit, acknowledged, the intent stays open
     tolerate_in_shadow: bool = False  # (wrong) the same in phase 2
     tolerate_legacy_outage: Literal["never", "settled", "always"] = "never"  # phase 3
+
+    cancelled_holds: bool = True  # the intent of a call that was cancelled stays its own until its thread returned
 
     # backfill
     backfill: Backfill = "compare"

@@ -59,6 +59,7 @@ class Member(NamedTuple):
     under: int = 0  # the phase which the operation runs under
     read: int = NOTHING  # what a drain read
     holds: bool = False  # the intent is its own
+    unheard: bool = False  # its caller has gone
     standing: Standing = Standing.MEMBER
     ahead: bool = False  # its beat counter is higher than in the backup of the target
     behind: bool = False  # it has not acknowledged the epoch in which the target was declared restored
@@ -179,6 +180,7 @@ class Left(NamedTuple):
     evictions: int
     runner_evictions: int
     forks: int
+    cancels: int
     faults: int
     rollbacks: int
     restores: int

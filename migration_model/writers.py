@@ -20,6 +20,9 @@ def legacy_cell(state: State, operation: int) -> int:
 
 
 def acknowledged(state: State, index: int, member: Member) -> State:
+    """Its caller hears of it, unless that has gone."""
+    if member.unheard:
+        return failed(state, index, member)
     return state.with_member(index, member.rested(), history=state.history.acknowledge(member))
 
 
@@ -174,10 +177,22 @@ def journal_late(rules: Rules, state: State, index: int, name: str, member: Memb
     yield f"{name}: op{member.operation} journalled, acknowledged", after
 
 
+def cancelled(rules: Rules, state: State, index: int, name: str, member: Member) -> Iterator[Move]:
+    """The outcome stays unknown: its thread is about to write the legacy store, and has not ended."""
+    if not state.left.cancels or member.unheard:
+        return
+    holds = member.holds and rules.cancelled_holds
+    after = state if rules.cancelled_holds else abandon(state, member)
+    unheard = member._replace(unheard=True, holds=holds)
+    text = f"{name}: the caller of op{member.operation} goes, its thread goes on"
+    yield text, after.with_member(index, unheard, left=state.spent("cancels"))
+
+
 def write_legacy(rules: Rules, state: State, index: int, name: str, member: Member) -> Iterator[Move]:
     written = member._replace(step=Step.COMMIT)
     cell = legacy_cell(state, member.operation)
     yield f"{name}: op{member.operation} writes L", state.with_member(index, written, legacy=cell)
+    yield from cancelled(rules, state, index, name, member)
 
 
 def commit(rules: Rules, state: State, index: int, name: str, member: Member) -> Iterator[Move]:
@@ -211,6 +226,7 @@ def write_legacy_after(rules: Rules, state: State, index: int, name: str, member
     written = member._replace(step=Step.RELEASE)
     cell = legacy_cell(state, member.operation)
     yield f"{name}: op{member.operation} writes L", state.with_member(index, written, legacy=cell)
+    yield from cancelled(rules, state, index, name, member)
     if not state.left.faults:
         return
     opened = abandon(state, member)._replace(left=state.spent("faults"))

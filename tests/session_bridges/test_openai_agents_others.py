@@ -106,6 +106,21 @@ async def test_every_view_reads_what_an_agent_wrote(place: Place):
         assert summary["key"] == KEY
 
 
+async def test_what_no_chat_has_is_told_by_its_type_and_envelopes_are_not_told(place: Place):
+    async with place.open() as storage:
+        session = UnifiedSession("s1", storage)
+        thought: Any = {"type": "reasoning", "id": "r1", "summary": []}
+        envelope: Any = {"__enc__": 1, "v": 1, "kid": "k", "payload": "x"}
+        search: Any = {"type": "web_search_call", "id": "w1", "status": "completed"}
+        await session.add_items([thought, envelope, search])
+        events = await SessionStorageAdapter(storage).events.read("s1")
+        assert [(event["role"], event["content"], event["type"]) for event in events] == [
+            ("assistant", None, "reasoning"),
+            ("assistant", None, "web_search_call"),
+        ]
+        assert await session.get_items() == [thought, envelope, search]
+
+
 async def test_the_http_service_shows_what_an_agent_wrote(place: Place):
     async with place.open() as storage:
         await UnifiedSession("s1", storage, user_id="ann", app_name="shop").add_items(TALK)

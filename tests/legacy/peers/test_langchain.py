@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -222,28 +222,57 @@ async def test_reading_costs_as_much_as_there_is(database: sqlite3.Connection, t
     assert database.execute("SELECT count(*) FROM sqlite_master").fetchone() == before
 
 
-@pytest.mark.parametrize("engine", engines("postgresql", "mysql"))
-async def test_a_table_on_a_server_is_read_once(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"histories_{secrets.token_hex(6)}"
-    url = f"langchain+{engine_url(engine)}?tables={name}"
-    await written_here(f"sqlite:///{tmp_path}/ours.db", IDS)
+# servers
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+
+
+@pytest.fixture(params=engines("postgresql", "mysql"))
+async def on_server(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, str]]:
+    """A server's URL, and the name of a table there that is gone afterwards."""
+    place, name = engine_url(request.param), f"histories_{secrets.token_hex(6)}"
+    yield place, name
+    rows = await open_rows(replace(opening_of(f"langchain+{place}"), to_write=True))
+    async with rows.written():
+        await rows.execute(f"DROP TABLE IF EXISTS {rows.quoted(name)}")
+    await rows.close()
+
+
+async def test_a_table_on_a_server_is_read_once(
+    on_server: tuple[str, str], ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "langchain+{}?tables={}".format(*on_server)
+    await written_here(ours, IDS)
+    facts = await copied(ours, url)
+    assert counts(facts, "copied", "mismatched") == (len(IDS), 0)
+    store = await open_to_read(opening_of(url))
+    assert isinstance(store, Histories)
     try:
-        facts = await copied(f"sqlite:///{tmp_path}/ours.db", url)
-        assert counts(facts, "copied", "mismatched") == (len(IDS), 0)
-        store = await open_to_read(opening_of(url))
-        assert isinstance(store, Histories)
-        try:
-            units = [unit for batch in [batch async for batch in store.units()] for unit in batch]
-            monkeypatch.setattr(store._rows, "select", None)  # what was surveyed is read without it
-            found = await store.read([unit for unit in units if isinstance(unit, Unit)])
-        finally:
-            await store.close()
-        assert sorted(str(one.key) for one in found if isinstance(one, PeerSession)) == sorted(IDS)
+        units = [unit for batch in [batch async for batch in store.units()] for unit in batch]
+        monkeypatch.setattr(store._rows, "select", None)  # what was surveyed is read without it
+        found = await store.read([unit for unit in units if isinstance(unit, Unit)])
     finally:
-        rows = await open_rows(replace(opening_of(url), to_write=True))
-        async with rows.written():
-            await rows.execute(f"DROP TABLE {rows.quoted(name)}")
-        await rows.close()
+        await store.close()
+    assert sorted(str(one.key) for one in found if isinstance(one, PeerSession)) == sorted(IDS)
+
+
+async def test_the_library_reads_what_was_written_to_a_server(
+    on_server: tuple[str, str], fixtures_dir: Path, tmp_path: Path, ours: str
+) -> None:
+    place, name = on_server
+    stored = FixtureStore("langchain_sql")
+    await copied(f"langchain+sqlite:///{stored.copied_to(tmp_path)}", ours)
+    async with open_storage(ours) as storage:
+        events = SessionStorageAdapter(storage).events
+        for id in stored.conversations:
+            for turn in TURNS:
+                await events.append(id, turn)
+        expected = {id: canonical().canon_sha(await events.read(id)) for id in stored.conversations}
+    assert counts(await copied(ours, f"langchain+{place}?tables={name}"), "copied", "mismatched") == (20, 0)
+    scheme, _, rest = place.partition("://")
+    told = ("sql", f"{DRIVERS[scheme]}://{rest}", name)
+    found = found_by("langchain_histories.py", "langchain_community", *told, told=[*stored.conversations])
+    assert {id: canonical().canon_sha(messages) for id, messages in found.items()} == expected
 
 
 # Redis

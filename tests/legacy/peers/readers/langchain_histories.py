@@ -1,7 +1,7 @@
 """What LangChain's own histories find, as JSON: session id -> messages.
 
 Run by an interpreter that has langchain-community, with the ids as JSON on its input:
-``python langchain_histories.py sql|redis|file PLACE``, a place as SQLAlchemy takes it, a Redis URL, or a folder.
+``python langchain_histories.py sql|redis|file PLACE [TABLE]``; a place is a URL of SQLAlchemy's, of Redis, or a folder.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from langchain_community.chat_message_histories import (
 )
 
 
-def opened(kind: str, place: str, session_id: str) -> Any:
+def opened(kind: str, place: str, session_id: str, table: str) -> Any:
     if kind == "sql":
-        return SQLChatMessageHistory(session_id, connection=place)
+        return SQLChatMessageHistory(session_id, connection=place, table_name=table)
     if kind == "redis":
         return RedisChatMessageHistory(session_id, url=place)
     return FileChatMessageHistory(str(Path(place, f"{quote(session_id, safe='')}.json")))
@@ -43,9 +43,9 @@ def plain(message: Any) -> dict[str, Any]:
     }
 
 
-def main(kind: str, place: str) -> None:
+def main(kind: str, place: str, table: str = "message_store") -> None:
     ids = json.load(sys.stdin)
-    print(json.dumps({id: [plain(message) for message in opened(kind, place, id).messages] for id in ids}))
+    print(json.dumps({id: [plain(message) for message in opened(kind, place, id, table).messages] for id in ids}))
 
 
 main(*sys.argv[1:])

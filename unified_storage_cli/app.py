@@ -13,6 +13,7 @@ from unified_storage_cli.doctor import doctor
 from unified_storage_cli.errors import told
 from unified_storage_cli.formats import formats
 from unified_storage_cli.inspect import inspect
+from unified_storage_cli.migrate import migrate
 from unified_storage_cli.output import prepare_streams
 from unified_storage_cli.serve import serve
 from unified_storage_cli.shadow import shadow
@@ -20,8 +21,8 @@ from unified_storage_cli.verify import verify
 
 PROGRAM = "unified-storage"
 EXIT_CODES = """
-Exit codes: 0 done; 1 usage; 3 done, and something is to be looked at; 4 a store failed, run it again;
-5 another run is writing there; 130 interrupted, run it again.
+Exit codes: 0 done; 1 usage; 2 a change of phase was refused; 3 done, and something is to be looked at;
+4 a store failed, run it again; 5 another run is writing there; 6 a guard stopped it; 130 interrupted, run it again.
 """
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+app.add_typer(migrate, name="migrate")
 for command in (copy, verify, inspect, formats, doctor, serve, shadow):
     app.command()(command)
 

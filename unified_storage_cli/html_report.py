@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2_000
 _MOST_REASONS = 30
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #ffffff; --soft: #66707f; --line: #dde2ea }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ecf2; --paper: #14181f; --soft: #97a1b1; --line: #2c3440 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 760px;
@@ -76,7 +76,7 @@ def _page(done: CopyReport, found: _Found) -> Iterator[str]:
     yield '<html lang="en"><head><meta charset="utf-8"><title>Copy of sessions</title>'
     # nothing is loaded, and nothing in a file's name can be run
     yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    yield f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
+    yield f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
     yield from _head(done)
     yield from _ledger(done)
     yield from _reasons(found)

@@ -6,6 +6,7 @@ import asyncio
 
 from legacy.migration.guard import MassChangeError
 from legacy.migration.lease import AnotherRunError
+from legacy.migration.live.failures import GateRefusedError, GuardStoppedError
 from unified_storage.errors import (
     StorageConfigurationError,
     StorageError,
@@ -30,6 +31,10 @@ def exit_code_of(error: BaseException) -> int | None:
     """The exit code that tells *error*; None for one that no command foresees."""
     if isinstance(error, AnotherRunError):
         return HELD
+    if isinstance(error, GateRefusedError):
+        return GATE_REFUSED
+    if isinstance(error, GuardStoppedError):
+        return GUARD_STOPPED
     if isinstance(error, MassChangeError):
         return GUARD_STOPPED
     if isinstance(error, StorageConfigurationError | StorageValidationError | StorageUnsupportedError):

@@ -30,6 +30,19 @@ from unified_storage.processes import has_ended
 UNPROVEN = "unproven"
 
 
+async def member_named(storage: IUnifiedStorage, name: str) -> MemberState:
+    """The member of this name, or ``StorageNotFoundError``."""
+    found = await storage.load(name, type=MEMBER_TYPE)
+    if found is None:
+        raise StorageNotFoundError(f"no member {name!r}: migrate status --members lists them", details={"member": name})
+    return MemberState.of(found)
+
+
+def is_known_dead(member: MemberState) -> bool:
+    """Whether the member's process is known to have ended: it ran on this machine, and does no more."""
+    return has_ended(member.process)
+
+
 async def dead_members(storage: IUnifiedStorage) -> list[MemberState]:
     """The members whose processes are known to have ended: they ran on this machine, and do no more."""
     return [one for one in await members_in(storage) if has_ended(one.process)]
@@ -74,10 +87,7 @@ async def evict_unproven(storage: IUnifiedStorage, name: str) -> None:
     """
 
     async def step(tx: IUnifiedStorage) -> None:
-        found = await tx.load(name, type=MEMBER_TYPE)
-        if found is None:
-            raise StorageNotFoundError(f"no member {name!r}", details={"member": name})
-        member = MemberState.of(found)
+        member = await member_named(tx, name)
         if member.acked_phase < Phase.SHADOW_READ:
             told = f"{name!r} may be writing the legacy store alone, which nobody could see: end its process first"
             raise GateRefusedError(told, details={"member": name, "reasons": [told]})

@@ -32,6 +32,7 @@ BATCH = 200
 MAX_DELETED = 100
 """Deletions by one pass, beyond which it stops; and never more than a hundredth of what there is."""
 _RETRY_SECONDS = 0.05
+_FEW_SAMPLES, _MOST_SAMPLES = 2, 240
 _LOOKS = 200
 """After so many, a session that the legacy store lists and does not hand out is quarantined."""
 
@@ -76,6 +77,7 @@ class PassState:
         after: the record id behind which it goes on.
         total: sessions that there were to look at when it began.
         later: ids behind which it is, and which were being written.
+        samples: how far it was and when, ``[seconds since 1970, done]``, oldest first, some hundred at most.
     """
 
     number: int = 0
@@ -86,6 +88,7 @@ class PassState:
     complete: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     later: tuple[str, ...] = ()
+    samples: tuple[tuple[float, int], ...] = ()
     version: int = 0
 
     @classmethod
@@ -94,13 +97,35 @@ class PassState:
             return cls()
         data = dict(record["data"])
         data["ledger"], data["later"] = Ledger(**data["ledger"]), tuple(data["later"])
+        data["samples"] = tuple((moment, done) for moment, done in data["samples"])
         return cls(**data, version=record["version"])
 
     def record(self) -> Record:
         data = asdict(self)
         del data["version"]
-        data["later"] = list(self.later)
+        data["later"], data["samples"] = list(self.later), [list(sample) for sample in self.samples]
         return {"id": PASS_ID, "type": CHECKPOINT_TYPE, "data": data}
+
+    def sampled(self, now: float) -> PassState:
+        """With a sample of *now*, where the last one is over a second old; of many, every other one goes."""
+        if self.samples and now - self.samples[-1][0] < 1.0:
+            return self
+        kept = self.samples if len(self.samples) < _MOST_SAMPLES else self.samples[::2]
+        return replace(self, samples=(*kept, (now, self.done)))
+
+    @property
+    def rate(self) -> float | None:
+        """Sessions a second, of late; None while nothing can be said."""
+        if len(self.samples) < _FEW_SAMPLES:
+            return None
+        (first, before), (last, after) = self.samples[-min(len(self.samples), 30)], self.samples[-1]
+        return (after - before) / (last - first) if last > first else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """About how long it takes yet; None while nothing can be said."""
+        rate = self.rate
+        return None if not rate or self.complete else max(0.0, (self.total - self.done) / rate)
 
     def counts_for(self, migration: Migration) -> bool:
         """Whether it is complete, and began when everybody wrote both stores already."""
@@ -123,13 +148,20 @@ class Guard:
     """What a pass may not do without being told so.
 
     Attributes:
-        max_deleted: deletions; None for the smaller of a hundred and a hundredth of the sessions.
+        max_deleted, max_share: deletions, as a number or a share of the sessions; the smaller of a hundred and a
+            hundredth unless one is given.
     """
 
     max_deleted: int | None = None
+    max_share: float | None = None
 
     def most(self, known: int) -> int:
-        return min(MAX_DELETED, max(1, known // 100)) if self.max_deleted is None else self.max_deleted
+        """How many of *known* sessions may be deleted."""
+        if self.max_deleted is not None:
+            return self.max_deleted
+        if self.max_share is not None:
+            return int(known * self.max_share)
+        return min(MAX_DELETED, max(1, known // 100))
 
 
 DEFAULT_GUARD = Guard()
@@ -282,6 +314,7 @@ class Pass:
         self._check_guard(ledger, state.total)
         later = (*state.later, *(id for id in ids if id not in outcomes))
         moved = replace(state, after=after, done=state.done + len(outcomes), ledger=ledger, later=later)
+        moved = moved.sampled(tx.clock().timestamp())
         await tx.save(moved.record(), expected_version=state.version)
         return replace(moved, version=state.version + 1)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from legacy.file_store import FileSessionStore
+from legacy.memory_store import MemorySessionStore
 from legacy.migration.live.legacy_side import LegacySide
 from legacy.migration.live.writes import NOT_STORABLE, hash_of
 from legacy.store import ISessionStore
@@ -22,7 +23,7 @@ from legacy.stores.places import LEGACY, STORAGE, place_of
 from session_adapter.formats import detect
 from session_adapter.identity import SESSION, is_session_id
 from session_adapter.timestamps import Zone, zone_named
-from unified_storage.errors import StorageConfigurationError, StorageError, StorageUnsupportedError
+from unified_storage.errors import StorageConfigurationError, StorageError, StorageUnsupportedError, redacted
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.opening import open_storage
 
@@ -39,8 +40,8 @@ class Plan:
         source: ``legacy+file://...``, or ``python:MODULE:FACTORY``, which makes an ``ISessionStore``.
         target: the URL of one of our stores.
         source_timezone: of times without an offset; None for this machine's.
-        found: ``sessions``, ``bytes`` (None where unknown), ``formats`` (form -> sessions), ``unreadable`` and
-            ``not_storable`` ids (a hundred at most), ``in_target`` sessions.
+        found: ``sessions``, ``bytes``, ``formats`` (form -> sessions), ``unreadable`` and ``not_storable`` ids (a
+            hundred at most), ``in_target`` sessions, and ``kind``, what the source is.
         notes: what an operator should know before beginning.
     """
 
@@ -56,6 +57,11 @@ class Plan:
         """Of what the migration goes by: it stands in the target, so that no other plan is carried out there."""
         facts = {"source": self.source, "source_timezone": self.source_timezone, "version": self.version}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def source_shown(self) -> str:
+        """The source without a password."""
+        return redacted(self.source)
 
     @property
     def zone(self) -> Zone:
@@ -142,13 +148,23 @@ async def made_plan(source: str, target: str, *, source_timezone: str | None = N
     if source_timezone is not None:
         zone_named(source_timezone)
     bare = Plan(source, target, source_timezone)
-    legacy = LegacySide(legacy_store(source))
+    store = legacy_store(source)
+    legacy = LegacySide(store)
     try:
-        found = await _found(legacy)
+        found = {"kind": _kind(store), **await _found(legacy)}
     finally:
         await legacy.close()
     found["in_target"] = await _in_target(target)
     return Plan(source, target, source_timezone, found=found, notes=tuple(_notes(bare, legacy, found)))
+
+
+def _kind(store: ISessionStore) -> str:
+    """What can be promised of a source, in words."""
+    if isinstance(store, MemorySessionStore):
+        return "memory of one process: only that process can migrate it, as a program and a run in one"
+    if isinstance(store, FileSessionStore):
+        return "files, each replaced in one step: nothing acknowledged is lost while every writer takes part"
+    return "a store of your own: nothing acknowledged is lost while every writer takes part and each save is one step"
 
 
 async def _found(legacy: LegacySide) -> dict[str, Any]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
 from legacy.migration.live.batches import kept_record
-from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, WriteUnified
+from legacy.migration.live.failures import GateRefusedError
+from legacy.migration.live.intents import ATTEMPTS, Grant, Intents, WriteUnified, is_abandoned
+from legacy.migration.live.journal import Journal
 from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
 from legacy.migration.live.member import Member
 from legacy.migration.live.recovering import Recovery
 from legacy.migration.live.rules import ALL
 from legacy.migration.live.state import (
     ODD,
+    OPEN,
     Item,
+    MemberState,
     items_marked,
     migration_in,
     save_migration,
@@ -25,7 +31,7 @@ from legacy.migration.live.unified_side import held_in, put_document
 from legacy.migration.live.writes import NOT_STORABLE, brought, hash_of, set_aside
 from session_adapter.identity import record_id
 from session_adapter.timestamps import Zone
-from unified_storage.errors import StorageError
+from unified_storage.errors import StorageConfigurationError, StorageError
 from unified_storage.interface import IUnifiedStorage
 
 REPAIRED, LEFT = "repaired", "left"
@@ -88,10 +94,49 @@ class Repair:
 
         return write
 
-    async def mend_odd(self) -> list[Repaired]:
-        """Mend every session that is a conflict or in quarantine."""
-        odd = [item for item in await items_marked(self._storage, ODD) if item.state is not None]
-        return [await self.mend(item.session_id) for item in odd]
+    async def end_abandoned(self) -> int:
+        """Bring the writes that programs left unfinished to their end; how many were."""
+        items = await items_marked(self._storage, OPEN)
+        return sum([await self._recovery.end(item) for item in items if is_abandoned(item.intent)])
+
+    async def drain(self, session_ids: Sequence[str]) -> list[str]:
+        """Bring the sessions that a journal names to what L holds; those of them that could not be."""
+        results = [await self.mend(session_id) for session_id in session_ids]
+        return [one.session_id for one in results if one.outcome != REPAIRED]
+
+
+async def odd_ids(storage: IUnifiedStorage) -> list[str]:
+    """The sessions that are a conflict or in quarantine."""
+    return [item.session_id for item in await items_marked(storage, ODD) if item.state is not None]
+
+
+async def abandoned_ids(storage: IUnifiedStorage) -> list[str]:
+    """The sessions with a write that a program left unfinished."""
+    return [item.session_id for item in await items_marked(storage, OPEN) if is_abandoned(item.intent)]
+
+
+async def drain_file(storage: IUnifiedStorage, legacy: LegacySide, zone: Zone, file: Path, member: MemberState) -> None:
+    """Drain the journal in *file*, which *member* left, so that it can be sent away without making the pass void.
+
+    Raises:
+        StorageConfigurationError: a living process has it.
+        GateRefusedError: the phase is none in which L counts, or a session could not be brought to one state.
+    """
+    journal = await asyncio.to_thread(Journal.taken, file)
+    if journal is None:
+        raise StorageConfigurationError(f"the journal {str(file)!r} is in use by a living process")
+    try:
+        async with repairs(storage, legacy, zone) as repair:
+            if not (await migration_in(storage)).phase.reads_legacy:
+                told = "the legacy store does not count any more: this journal came too late"
+                raise GateRefusedError(told, details={"reasons": [told]})
+            left = await repair.drain(await asyncio.to_thread(journal.ids))
+        if left:
+            told = f"{len(left)} sessions of the journal could not be brought to one state: try again"
+            raise GateRefusedError(told, details={"reasons": [told], "session_ids": left[:100]})
+        await storage.save(replace(member, journal_drained=True).record(), expected_version=member.version)
+    finally:
+        await asyncio.to_thread(journal.close)
 
 
 async def _untouched(_: IUnifiedStorage, item: Item) -> Item:

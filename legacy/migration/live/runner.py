@@ -22,7 +22,7 @@ from legacy.migration.live.phases import Phase
 from legacy.migration.live.recovering import Recovery
 from legacy.migration.live.rules import ALL, Rules
 from legacy.migration.live.state import ODD, OPEN, Migration, items_marked, members_in, migration_in, save_migration
-from legacy.migration.live.throttle import Throttle
+from legacy.migration.live.throttle import Throttle, tell_reason
 from legacy.session_files import replace_file
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageConfigurationError, StorageError
@@ -133,6 +133,7 @@ class Runner:
         self._seen_file = seen_file
         self._seen = Seen() if seen_file is None else Seen.in_file(seen_file)
         self._once = once
+        self._told_reason: str | None = None
         self._on_progress = on_progress or (lambda _: None)
         self._rules = rules
         self._member = Member(storage, name=NAME, journal=None, rules=rules)
@@ -189,7 +190,13 @@ class Runner:
             log.warning("migration: a member has ended", extra={"member": dead.member, "pass_void": void})
         await self._end_abandoned()
         await self._clear_suspects()
+        await self._tell_reason()
         await self._keep_seen()
+
+    async def _tell_reason(self) -> None:
+        if self._throttle.reason != self._told_reason:
+            await tell_reason(self._storage, self._throttle.reason)
+            self._told_reason = self._throttle.reason
 
     async def _abandoned(self) -> bool:
         return any(is_abandoned(item.intent) for item in await items_marked(self._storage, OPEN))

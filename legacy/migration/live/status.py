@@ -12,7 +12,7 @@ from legacy.migration.live.passes import pass_in
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.runner import NAME
 from legacy.migration.live.state import ODD, OPEN, Item, MemberState, items_marked, members_in, migration_in
-from legacy.migration.live.throttle import settings_in
+from legacy.migration.live.throttle import settings_in, throttled
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.processes import has_ended
 
@@ -26,8 +26,8 @@ async def status(storage: IUnifiedStorage, *, shadow_reads: int = 0) -> dict[str
         ``phase epoch settled frozen plan_hash begun_at``; ``members`` (``total acknowledged`` and one line each),
         ``pass`` with its ``ledger``, ``intents`` (``in_flight open``), ``journals`` (members that may have more to
         tell), ``suspect conflict quarantined`` (session ids, a thousand at most), ``shadow`` (``compared different``),
-        ``runner`` (whether one is at work), ``settings``, and ``next``: the phase after this one, and ``reasons``
-        against it.
+        ``runner`` (whether one is at work), ``throttled`` (why it copies nothing at this moment), ``settings``, and
+        ``next``: the phase after this one, and ``reasons`` against it.
     """
     migration = await migration_in(storage)
     members = await members_in(storage)
@@ -39,6 +39,7 @@ async def status(storage: IUnifiedStorage, *, shadow_reads: int = 0) -> dict[str
     reasons = [] if is_over else await reasons_against(storage, migration, Phase(following), shadow_reads=shadow_reads)
     pass_facts = asdict(state)
     del pass_facts["version"], pass_facts["later"]
+    pass_facts |= {"rate": state.rate, "eta": state.seconds_left, "valid": state.from_epoch >= migration.pass_from}
     return {
         "phase": migration.phase.name_shown,
         "epoch": migration.epoch,
@@ -58,6 +59,7 @@ async def status(storage: IUnifiedStorage, *, shadow_reads: int = 0) -> dict[str
         "accepted": len(migration.accepted),
         "shadow": {name: sum(one.shadow[name] for one in members) for name in ("compared", "different")},
         "runner": any(one.member == NAME and not has_ended(one.process) for one in members),
+        "throttled": await throttled(storage),
         "settings": {key: value for key, value in asdict(await settings_in(storage)).items() if key != "version"},
         "next": None if is_over else {"phase": Phase(following).name_shown, "reasons": reasons},
     }

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from unified_storage.interface import IUnifiedStorage, Record
 
-SETTINGS_TYPE, SETTINGS_ID = "_migration_settings", "settings"
+SETTINGS_TYPE, SETTINGS_ID, REASON_ID = "_migration_settings", "settings", "throttled"
 _CHECK_EVERY = 0.2
 _PROBES = 50
 _ENOUGH = 10
@@ -49,6 +49,17 @@ class Settings:
 async def settings_in(storage: IUnifiedStorage) -> Settings:
     """As they were set last."""
     return Settings.of(await storage.load(SETTINGS_ID, type=SETTINGS_TYPE))
+
+
+async def throttled(storage: IUnifiedStorage) -> str | None:
+    """Why nothing is copied at this moment, as the runner said last; None while it copies or has nothing to copy."""
+    found = await storage.load(REASON_ID, type=SETTINGS_TYPE)
+    return None if found is None else found["data"]["reason"]
+
+
+async def tell_reason(storage: IUnifiedStorage, reason: str | None) -> None:
+    """Say why nothing is copied, for whoever asks."""
+    await storage.save({"id": REASON_ID, "type": SETTINGS_TYPE, "data": {"reason": reason}})
 
 
 async def change_settings(storage: IUnifiedStorage, changes: Mapping[str, Any]) -> Settings:

@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.servers  # it replays everything before it looks for what was recorded: too long for `make test`
+@pytest.mark.servers  # it starts pytest in pytest, which is too long for `make test`
 @pytest.mark.parametrize("recording", ["golden.json", "scenarios.json"])
 def test_the_target_fails_without_its_recordings(recording: str, checkout: Path):
     (checkout / "tests" / "contract" / recording).unlink()

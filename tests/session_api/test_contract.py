@@ -38,6 +38,7 @@ class Replaying(contract.Recorder):
 
 def replayed(urls: dict[str, str]) -> dict[str, Any]:
     """How the answers of the services at *urls*, one a profile, differ from the recorded ones."""
+    golden = json.loads(GOLDEN.read_text("utf-8"))  # before anything is asked: without it there is nothing to compare
     profiles, everything = contract.load_scenarios([str(RECORDINGS / "scenarios.json")])
     scenarios = [scenario for scenario in everything if scenario.get("profile", "default") in urls]
     recorder = Replaying(urls["default"], profiles, urls, 60, "/__seed__")
@@ -47,7 +48,6 @@ def replayed(urls: dict[str, str]) -> dict[str, Any]:
     finally:
         for client in recorder.clients.values():
             client.close()
-    golden = json.loads(GOLDEN.read_text("utf-8"))
     golden["scenarios"] = {name: golden["scenarios"][name] for name in found}
     return contract.compare(golden, {"scenarios": found}, loose=False, only=[])
 

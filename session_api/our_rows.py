@@ -51,7 +51,7 @@ def row_of(record: Record) -> SessionRow:
     """The session in *record*, whatever the format of its document."""
     document, format, derived = stored_document(record), format_of(record), object_of(record["metadata"]) or {}
     shown = document if format is CANONICAL else format.shown(document)
-    row = SessionRow(
+    return SessionRow(
         session_id=shown_id(record),
         session_type=type_of(derived),
         created_at=record["created_at"],
@@ -59,13 +59,15 @@ def row_of(record: Record) -> SessionRow:
         session_data=_session_data(document, shown),
         metadata=object_of(shown.get("metadata")),
         summary=shown_summary(shown.get("summary")),
+        user_id=derived.get("user_id"),
+        agent_id=derived.get("agent_id"),
+        team_id=derived.get("team_id"),
+        workflow_id=derived.get("workflow_id"),
+        agent_data=object_of(document.get("agent_data")),
+        team_data=object_of(document.get("team_data")),
+        workflow_data=object_of(document.get("workflow_data")),
         shown_name=own_fields(record).get(SHOWN_NAME),
     )
-    for name in ("user_id", *COMPONENTS.values()):
-        setattr(row, name, derived.get(name))
-    for name in ("agent_data", "team_data", "workflow_data"):
-        setattr(row, name, object_of(document.get(name)))
-    return row
 
 
 def type_of(derived: Mapping[str, Any]) -> SessionType:

@@ -12,7 +12,7 @@ from session_adapter.naming import BEGINNING, name_from
 from session_adapter.reading import ATTEMPTS, session_record, session_records, with_histories
 from session_adapter.runs import Runs, gathered
 from session_adapter.writing import replace_document
-from session_api.our_rows import changed_document, new_document, new_record, row_of, stored_name
+from session_api.our_rows import changed_document, new_document, new_record, row_of, stored_name, type_of
 from session_api.tables import (
     COMPONENTS,
     Changes,
@@ -26,7 +26,7 @@ from session_api.tables import (
 )
 from session_api.told import chat_of
 from unified_storage.errors import StorageConflictError
-from unified_storage.interface import Entries, Filters, IUnifiedStorage, Record
+from unified_storage.interface import Entries, Filters, IUnifiedStorage, Page, Record
 
 _ORDERS = {
     "session_id": "id",
@@ -59,33 +59,36 @@ class OurTables:
     # reading
 
     async def page(self, wanted: Listing) -> tuple[list[SessionRow], int]:
-        condition, total = await self._matching(wanted)
+        condition = _condition(wanted)
+        first = None if wanted.skip else await self._page(condition, wanted)
+        if first is not None and first.next_cursor is None:  # these are all, which nobody has to count
+            records = [record for record in first.items if _is_of_type(record, wanted.session_type)]
+            return await self._named(records), len(records)
+        narrowed, total = await self._matching(condition, wanted.session_type)
         if wanted.skip >= total:
             return [], total
-        order = _ORDERS.get(wanted.sort_by, "id")
-        found = await self._storage.page(
-            condition,
-            limit=min(wanted.limit, total),
-            skip=wanted.skip,
-            order_by=f"-{order}" if wanted.descending else order,
-        )
-        return await self._named(found.items), total
+        if first is None or narrowed is not condition:
+            first = await self._page(narrowed, wanted)
+        return await self._named(first.items), total
 
-    async def _matching(self, wanted: Listing) -> tuple[Filters, int]:
-        """A filter of the sessions that are wanted, and how many match.
+    async def _page(self, condition: Filters, wanted: Listing) -> Page:
+        order = _ORDERS.get(wanted.sort_by, "id")
+        told = f"-{order}" if wanted.descending else order
+        return await self._storage.page(condition, limit=wanted.limit, skip=wanted.skip, order_by=told)
+
+    async def _matching(self, condition: dict[str, Any], session_type: SessionType | None) -> tuple[Filters, int]:
+        """*condition* narrowed to the type, and how many match.
 
         Where all are of the type, as they are where one kind of component works, the type need not be asked for; and
         only where some others tell none is it looked at by whom they are with.
         """
-        condition = _condition(wanted)
         everything = await self._storage.count(condition)
-        if wanted.session_type is None or not everything:
+        if session_type is None or not everything:
             return condition, everything
-        told = _telling(condition, wanted.session_type)
+        told, untold = _telling(condition, session_type), _untold(condition, session_type)
         telling = await self._storage.count(told)
         if telling == everything:
             return condition, everything
-        untold = _untold(condition, wanted.session_type)
         guessed = await self._storage.count(untold)
         return ({"$or": [told, untold]} if guessed else told), telling + guessed
 
@@ -230,6 +233,10 @@ def _name(row: SessionRow, entries: Entries) -> str:
 
 
 # which records
+
+
+def _is_of_type(record: Record, session_type: SessionType | None) -> bool:
+    return session_type is None or type_of(object_of(record["metadata"]) or {}) is session_type
 
 
 def _condition(wanted: Listing) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def labelled(metadata: Mapping[str, Any] | None, agent_data: object) -> Shown | 
 
 def shown_time(moment: datetime | None) -> str | None:
     """*moment* in UTC, in whole seconds."""
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return None if moment is None else f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def _times(row: SessionRow) -> Shown:

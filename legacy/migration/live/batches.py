@@ -9,7 +9,7 @@ from typing import Any
 
 from legacy.migration.live.legacy_side import Document
 from legacy.migration.live.rules import Rules
-from legacy.migration.live.state import CONFLICT, QUARANTINED, Item
+from legacy.migration.live.state import CONFLICT, QUARANTINED, Item, Migration
 from legacy.migration.live.unified_side import Held, copied_contents, delete_document, held_in, import_documents
 from legacy.migration.live.writes import NOT_STORABLE, WRITTEN_IN_TARGET, brought, hash_of
 from session_adapter.timestamps import Zone
@@ -28,8 +28,10 @@ Answer = Document | StorageError | None
 class Batch:
     """Sessions to be brought to what L holds of them."""
 
-    def __init__(self, zone: Zone, rules: Rules) -> None:
+    def __init__(self, zone: Zone, rules: Rules, migration: Migration) -> None:
         self._zone = zone
+        self._epoch = migration.epoch if migration.settled else 0
+        self._migration = migration
         self._rules = rules
         self._ids: set[str] = set()
         self._items: dict[str, Item] = {}
@@ -58,7 +60,7 @@ class Batch:
             outcome, item_then = self._decided(item, self._answers[session_id], there, copied.get(item.id, set()))
             outcomes[item.id] = outcome
             if item_then != item:
-                changed.append(item_then.stepped())
+                changed.append(item_then.stepped(synced_epoch=max(item.synced_epoch, self._epoch)))
             answer = self._answers[session_id]
             if outcome == TOMBSTONED:
                 deleted.append(session_id)
@@ -93,7 +95,8 @@ class Batch:
         if answer is None:
             return TOMBSTONED, brought(item, None, 0)
         # L was written by somebody who does not take part: what it holds counts, what U held is kept
-        by_others = item.legacy_hash not in (None, content) and there.document is not None
+        known = item.synced_epoch >= self._migration.pass_from and item.legacy_hash is not None
+        by_others = known and item.legacy_hash != content and there.document is not None
         return (CONFLICT if by_others else COPIED), brought(item, content, there.version + 1)
 
     async def _check_written(

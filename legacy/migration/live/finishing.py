@@ -9,7 +9,7 @@ from legacy.migration.live.failures import GateRefusedError
 from legacy.migration.live.legacy_side import LegacySide
 from legacy.migration.live.passes import CHECKPOINT_TYPE
 from legacy.migration.live.phases import Phase
-from legacy.migration.live.state import ITEM_TYPE, MEMBER_TYPE, Migration, migration_in
+from legacy.migration.live.state import ITEM_TYPE, MEMBER_TYPE, SHADOW_TYPE, Migration, migration_in
 from legacy.migration.live.throttle import SETTINGS_TYPE
 from unified_storage.interface import IUnifiedStorage
 
@@ -36,7 +36,7 @@ async def finish(
     migration = await migration_in(storage)
     _check_over(migration)
     items = await _removed(storage, ITEM_TYPE, keep_tombstones)
-    for type in (CHECKPOINT_TYPE, QUARANTINE_TYPE, SETTINGS_TYPE, MEMBER_TYPE):
+    for type in (CHECKPOINT_TYPE, QUARANTINE_TYPE, SETTINGS_TYPE, MEMBER_TYPE, SHADOW_TYPE):
         await _removed(storage, type, None)
     purged = 0
     if purge_legacy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from legacy.migration.live.intents import is_abandoned
 from legacy.migration.live.passes import pass_in
@@ -17,6 +17,7 @@ from legacy.migration.live.state import (
     Migration,
     items_marked,
     members_in,
+    shadow_reads_in,
 )
 from unified_storage.interface import IUnifiedStorage
 
@@ -60,7 +61,7 @@ async def _forward(
         found += await _pass(storage, migration)
     if to == Phase.UNIFIED_PRIMARY:
         found += _open(items, rules) + _older(items, Phase.DUAL_WRITE, rules) + _suspects(items)
-        found += _odd(items, migration) + _shadow(members, shadow_reads)
+        found += _odd(items, migration) + _shadow(await shadow_reads_in(storage, migration), shadow_reads)
     if to == Phase.UNIFIED_ONLY:
         found += _older(items, Phase.SHADOW_READ, rules) + _suspects(items)
     return found
@@ -112,9 +113,8 @@ def _odd(items: Sequence[Item], migration: Migration) -> list[str]:
     ]
 
 
-def _shadow(members: Sequence[MemberState], wanted: int) -> list[str]:
-    compared = sum(one.shadow["compared"] for one in members)
-    different = sum(one.shadow["different"] for one in members)
+def _shadow(counted: Mapping[str, int], wanted: int) -> list[str]:
+    compared, different = counted["compared"], counted["different"]
     if different:
         return [f"{different} shadow reads found a difference: migrate verify says where"]
     return [f"{compared} of {wanted} shadow reads were compared"] if compared < wanted else []

@@ -25,11 +25,14 @@ from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import Rules
 from legacy.migration.live.settling import settle
 from legacy.migration.live.state import (
+    MEMBER_TYPE,
+    NOT_COMPARED,
     ODD,
     OPEN,
     Item,
     MemberState,
     Migration,
+    add_shadow_reads,
     items_marked,
     standing_in,
 )
@@ -82,7 +85,7 @@ class Member:
         self._guard = threading.Lock()
         self._followed: Followed | None = None
         self._stopped: StorageError | None = None
-        self._seen_epoch = 0
+        self._seen_epoch = self._shadow_epoch = 0
         self._is_final = self._is_hurried = self._is_serving = False
         self.journal: Journal | None = None
         process = this_process()
@@ -171,9 +174,13 @@ class Member:
     async def leave(self) -> None:
         """Say that this program is gone. One that still has something to tell stays, until that is recovered."""
         if self._followed is not None and self._stopped is None and not self._has_more_to_tell():
-            await self._storage.delete(self.name, type=self.state.record()["type"])
+            await self._storage.atomically(self._deregistered, attempts=ATTEMPTS)
         if self.journal is not None:
             self.journal.close(remove=self.state.journal_empty)
+
+    async def _deregistered(self, tx: IUnifiedStorage) -> None:
+        if await tx.delete(self.name, type=MEMBER_TYPE) and self.state.shadow["compared"]:
+            await add_shadow_reads(tx, self.state.shadow)
 
     def _has_more_to_tell(self) -> bool:
         return bool(self.state.open_writes) or not self.state.journal_empty
@@ -210,6 +217,7 @@ class Member:
         elif found.beat < self.state.beat or migration.epoch < self._seen_epoch:
             message = "the target tells less than it knew before: it was set back, and nothing is written there"
             self._stop(GuardStoppedError(message, details={"member": self.name}))
+        self._shadow_epoch = migration.shadow_epoch
         self._seen_epoch = max(self._seen_epoch, migration.epoch)
 
     def _stop(self, error: StorageError) -> None:
@@ -255,9 +263,9 @@ class Member:
 
     def count_shadow_read(self, *, is_equal: bool) -> None:
         """A read was compared with U."""
-        counted = self.state.shadow
+        counted = self.state.shadow if self.state.shadow["epoch"] == self._shadow_epoch else NOT_COMPARED
         different = counted["different"] + (not is_equal)
-        self.tell(shadow={"compared": counted["compared"] + 1, "different": different})
+        self.tell(shadow={"epoch": self._shadow_epoch, "compared": counted["compared"] + 1, "different": different})
 
     def tell(self, **facts: object) -> None:
         """Facts of :class:`MemberState` to be said with the next sign of life."""

@@ -302,7 +302,7 @@ class Pass:
         if self._rules.backfill_checks_phase:
             self._check_phase(migration)
         now = await items_in(tx, ids)
-        batch = Batch(self._zone, self._rules)
+        batch = Batch(self._zone, self._rules, migration)
         for id, (seen, answer) in looked.items():
             has_moved = now[id].intent is not None or now[id].seq != seen.seq
             if not has_moved or self._rules.backfill != "checked":

@@ -14,6 +14,7 @@ from legacy.migration.live.phases import Phase
 from unified_storage.interface import IUnifiedStorage, Record
 
 MIGRATION_TYPE, MEMBER_TYPE, ITEM_TYPE = "_migration", "_migration_member", "_migration_item"
+SHADOW_TYPE = "_migration_shadow"
 MIGRATION_ID = "migration"
 OPEN, ODD = "open", "odd"
 """In ``thread_id`` of an item, so that they are found without a walk: a write is under way; somebody has to look."""
@@ -33,6 +34,7 @@ class Migration:
         settled: every member has acknowledged this epoch.
         dual_epoch: the epoch in which phase 1 was entered last: a pass counts when it began after that was settled.
         pass_from: the lowest epoch in which a pass that counts may have begun; moved on when a pass is made void.
+        shadow_epoch: the epoch in which phase 2 was entered last: what was compared before counts no more.
         frozen: who holds writes back for a moment, ``{"token", "seconds"}``.
         hurried: members look for the next change without a pause.
         accepted: ids whose quarantine or conflict an operator has accepted.
@@ -49,7 +51,7 @@ class Migration:
     begun_at: str | None = None
     frozen: Mapping[str, Any] | None = None
     hurried: bool = False
-    shadow_reads: int = 0
+    shadow_epoch: int = 0
     accepted: tuple[str, ...] = ()
     outbox: int = 0
     version: int = 0
@@ -86,6 +88,9 @@ async def save_migration(tx: IUnifiedStorage, migration: Migration) -> None:
 # members
 
 
+NOT_COMPARED = {"epoch": 0, "compared": 0, "different": 0}
+
+
 @dataclass(frozen=True)
 class MemberState:
     """What one program that uses the migrating service says of itself.
@@ -110,7 +115,7 @@ class MemberState:
     journal: str | None = None
     beat: int = 0
     open_writes: int = 0
-    shadow: Mapping[str, int] = field(default_factory=lambda: {"compared": 0, "different": 0})
+    shadow: Mapping[str, int] = field(default_factory=lambda: dict(NOT_COMPARED))
     evicted: str | None = None
     version: int = 0
 
@@ -127,6 +132,23 @@ class MemberState:
 async def members_in(storage: IUnifiedStorage) -> list[MemberState]:
     """All members, those that were sent away included, by name."""
     return [MemberState.of(record) for record in await storage.list({"type": MEMBER_TYPE})]
+
+
+async def add_shadow_reads(tx: IUnifiedStorage, counted: Mapping[str, int]) -> None:
+    """Keep what a member that leaves has compared."""
+    id = f"{counted['epoch']}"
+    found = await tx.load(id, type=SHADOW_TYPE)
+    before = NOT_COMPARED if found is None else found["data"]
+    sums = {name: before[name] + counted[name] for name in ("compared", "different")}
+    await tx.save({"id": id, "type": SHADOW_TYPE, "data": {"epoch": counted["epoch"], **sums}})
+
+
+async def shadow_reads_in(storage: IUnifiedStorage, migration: Migration) -> dict[str, int]:
+    """What all members, those that have left included, have compared since phase 2 was entered."""
+    left = await storage.load(f"{migration.shadow_epoch}", type=SHADOW_TYPE)
+    counts = [one.shadow for one in await members_in(storage)] + ([] if left is None else [left["data"]])
+    now = [one for one in counts if one["epoch"] == migration.shadow_epoch]
+    return {name: sum(one[name] for one in now) for name in ("compared", "different")}
 
 
 # items

@@ -11,7 +11,16 @@ from legacy.migration.live.intents import is_abandoned
 from legacy.migration.live.passes import pass_in
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.runner import NAME
-from legacy.migration.live.state import ODD, OPEN, Item, MemberState, items_marked, members_in, migration_in
+from legacy.migration.live.state import (
+    ODD,
+    OPEN,
+    Item,
+    MemberState,
+    items_marked,
+    members_in,
+    migration_in,
+    shadow_reads_in,
+)
 from legacy.migration.live.throttle import settings_in, throttled
 from unified_storage.interface import IUnifiedStorage
 from unified_storage.processes import has_ended
@@ -57,7 +66,7 @@ async def status(storage: IUnifiedStorage, *, shadow_reads: int = 0) -> dict[str
         "journals": [one.member for one in programs if not one.journal_empty],
         **_odd(items),
         "accepted": len(migration.accepted),
-        "shadow": {name: sum(one.shadow[name] for one in members) for name in ("compared", "different")},
+        "shadow": await shadow_reads_in(storage, migration),
         "runner": any(one.member == NAME and not has_ended(one.process) for one in members),
         "throttled": await throttled(storage),
         "settings": {key: value for key, value in asdict(await settings_in(storage)).items() if key != "version"},

@@ -54,6 +54,8 @@ async def switch(storage: IUnifiedStorage, to: Phase, *, shadow_reads: int = 0, 
         moved = migration.moved(to)
         if to == Phase.DUAL_WRITE and migration.phase == Phase.LEGACY_ONLY:
             moved = replace(moved, dual_epoch=moved.epoch, pass_from=moved.epoch)
+        if to == Phase.SHADOW_READ and migration.phase == Phase.DUAL_WRITE:
+            moved = replace(moved, shadow_epoch=moved.epoch)
         await save_migration(tx, moved)
         steps.at("switch:decided")
         return moved

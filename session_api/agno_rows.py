@@ -30,6 +30,8 @@ from unified_storage.record import new_id
 from unified_storage.values import encode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
+"""What a column of seconds can hold."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 Columns = dict[str, Any]
@@ -137,22 +139,20 @@ def new_columns(new: NewSession, now: datetime, spelling: Spelling) -> Columns:
 
 def new_runs(new: NewSession, now: datetime, spelling: Spelling) -> list[Columns]:
     """The rows of a new session's runs; of several with one id the last counts, in the first one's place."""
-    given = [{"run_id": new_id(), **run} for run in new.runs]
-    runs: dict[str, Run] = {}
-    for at, run in enumerate(given):
-        if not isinstance(run["run_id"], str):
-            raise StorageValidationError("a run's id is a text", details={"path": f"runs.{at}.run_id"})
-        runs[run["run_id"]] = run
+    given = [{**run, "run_id": run.get("run_id") or new_id()} for run in new.runs]
     session = {"session_id": new.session_id, "session_type": str(new.session_type), "user_id": new.user_id}
-    session["created_at"] = int(now.timestamp())  # type: ignore[assignment]  # a row's columns have types of their own
-    return [_run_row(run, session, at, spelling) for at, run in enumerate(runs.values())]
+    rows = [_run_row(run, {**session, "created_at": int(now.timestamp())}, spelling) for run in given]
+    numbered = enumerate({row["run_id"]: row for row in rows}.values())
+    return [row | {"run_index": at} for at, row in numbered]
 
 
-def _run_row(run: Run, session: Mapping[str, Any], at: int, spelling: Spelling) -> Columns:
-    row = row_of(run, session, at) | {"run_data": _checked(run, spelling, f"runs.{at}")}
-    for name in ("run_id", "run_type", *COMPONENTS.values(), "parent_run_id", "status"):
+def _run_row(run: Run, session: Mapping[str, Any], spelling: Spelling) -> Columns:
+    row = row_of(run, session, 0) | {"run_data": _checked(run, spelling, "runs")}
+    for name in ("run_id", *COMPONENTS.values(), "parent_run_id", "status"):
         if row[name] is not None and not (isinstance(row[name], str) and is_storable(row[name], spelling)):
-            raise StorageValidationError(f"a run's {name} is a text", details={"path": f"runs.{at}.{name}"})
+            raise StorageValidationError(f"a run's {name} is a text", details={"path": f"runs.{name}"})
+    if not _EARLIEST <= row["created_at"] <= _LATEST:
+        raise StorageValidationError("a run's created_at is a time in seconds", details={"path": "runs.created_at"})
     return row
 
 

@@ -24,7 +24,7 @@ from tests.legacy.peers.test_agno import agno_reads
 from tests.places import engines
 from tests.session_api.agno_places import agno_database, insert_session, own_database, rows_of
 from tests.session_api.clients import client_of
-from unified_storage import StorageConfigurationError, StorageValidationError, open_storage
+from unified_storage import StorageConfigurationError, open_storage
 from unified_storage.opening import parse_url
 from unified_storage.record import new_id
 
@@ -128,7 +128,7 @@ async def test_a_nul_is_kept_or_refused_and_names_nothing_where_it_cannot_be(
 
 async def test_a_session_may_begin_with_its_history(client: httpx.AsyncClient, url: str):
     """S4.4; a run without an id gets one, and of two with the same id the later one counts."""
-    runs = [run("r1", "First?"), run("r2", "Second?"), run("r1", "Really?"), {"agent_id": "a", "content": "x"}]
+    runs = [run("r1", "First?"), run("r2", "Second?"), run("r1", "Really?"), {"run_id": None, "agent_id": "a"}]
     made = (await client.post("/sessions", json={"session_id": "s", "runs": runs, "summary": {"summary": "S"}})).json()
     assert (made["session_name"], made["session_summary"]) == ("Really?", {"summary": "S"})
     found = (await client.get("/sessions/s/runs")).json()
@@ -144,12 +144,14 @@ async def test_a_run_of_another_session_is_not_taken_away(client: httpx.AsyncCli
     assert answer.status_code == 422
     assert (await client.get("/sessions/t")).status_code == 404
     assert await counted(url, "agno_sessions", "agno_runs") == {"agno_sessions": 1, "agno_runs": 1}
-    with pytest.raises(StorageValidationError):
-        tables = AgnoTables(parse_url(url))
-        try:
-            await tables.create(NewSession("u", SessionType.AGENT, runs=[{"run_id": 5}]))
-        finally:
-            await tables.close()
+
+
+@pytest.mark.parametrize("field", ["run_id", "agent_id", "parent_run_id", "status"])
+async def test_a_run_that_fits_no_row_is_refused(client: httpx.AsyncClient, field: str):
+    for wrong in ({field: 5}, {field: {"x": 1}}, {"created_at": 2**63}):
+        answer = await client.post("/sessions", json={"session_id": "s", "runs": [{**run("r1"), **wrong}]})
+        assert answer.status_code == 422, answer.text
+    assert (await client.get("/sessions")).json()["data"] == []
 
 
 class Asked:

@@ -185,11 +185,12 @@ async def said(url: str) -> dict[str, list[Any]]:
         return {session_id_of(key): [each["content"] for each in await events.read(key)] for key in keys}
 
 
+@pytest.mark.parametrize("size", [LIMIT + 1_000, 64 << 20], ids=["just", "64MiB"])
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 async def test_what_is_too_large_is_quarantined(
-    make: Maker, tmp_path: Path, empty_redis: redis.Redis, redis_server: str
+    make: Maker, size: int, tmp_path: Path, empty_redis: redis.Redis, redis_server: str
 ) -> None:
-    large = json.dumps({"role": "user", "content": "x" * (LIMIT + 1_000)})
+    large = json.dumps({"role": "user", "content": "x" * size})
     source, ours = make(tmp_path, empty_redis, redis_server, BAD, large), f"sqlite:///{tmp_path}/ours.db"
     facts = await copied(source, ours)
     assert counts(facts, "copied", "quarantined") == (1, 1)

@@ -133,9 +133,7 @@ class UnifiedSession:
         return []
 
     def _shown(self, entries: Entries) -> list[TResponseInputItem]:
-        if all(is_own(entry) for entry in entries):
-            return items_in(entries)
-        return items_in(entries, Events(self._storage).shown(entries))
+        return items_in(entries, Events(self._storage).shown)
 
     # -- writing -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ writer is the items in which its events would be told to a model.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,20 +49,20 @@ def entries_of(items: Sequence[TResponseInputItem], now: datetime) -> Entries:
     return [_entry(element, now) for element in linked({"item": item, "created_at": said} for item in items)]
 
 
-def items_in(entries: Entries, shown: Iterable[Event] = ()) -> list[TResponseInputItem]:
+def items_in(entries: Entries, shown: Callable[[Entries], Iterable[Event]]) -> list[TResponseInputItem]:
     """The items of *entries*, of one log and in its order; what is no readable item is left out, as its own stores do.
 
     Args:
-        shown: the events that those of other writers show.
+        shown: gives the events that entries show, with their numbers; asked where some are of other writers.
     """
+    elements = [_element(entry) for entry in entries]
     told: dict[int, list[Event]] = {}
-    for event in shown:
+    for event in shown(entries) if None in elements else ():
         told.setdefault(event["seq"], []).append(event)
-    elements: list[Mapping[str, Any]] = []
-    for entry in entries:
-        own = _element(entry)
-        elements += [item_from_event(event) for event in told.get(entry["seq"], [])] if own is None else [own]
-    return _items(elements)
+    listed: list[Mapping[str, Any]] = []
+    for entry, own in zip(entries, elements, strict=True):
+        listed += [item_from_event(event) for event in told.get(entry["seq"], [])] if own is None else [own]
+    return _items(listed)
 
 
 def items_of_event(event: Event) -> list[TResponseInputItem]:

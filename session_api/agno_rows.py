@@ -147,7 +147,7 @@ def new_runs(new: NewSession, now: datetime, spelling: Spelling) -> list[Columns
 
 
 def _run_row(run: Run, session: Mapping[str, Any], spelling: Spelling) -> Columns:
-    row = row_of(run, session, 0) | {"run_data": _checked(run, spelling, "runs")}
+    row = row_of(run, session, 0) | {"run_id": run["run_id"], "run_data": _checked(run, spelling, "runs")}
     for name in ("run_id", *COMPONENTS.values(), "parent_run_id", "status"):
         if row[name] is not None and not (isinstance(row[name], str) and is_storable(row[name], spelling)):
             raise StorageValidationError(f"a run's {name} is a text", details={"path": f"runs.{name}"})

@@ -25,7 +25,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
 ) -> None:
-    """Answer AgentOS's /sessions requests from one of our storages, or from AgentOS's own tables.
+    """Answer AgentOS's /sessions requests from one of our storages.
 
     Runs until Ctrl-C or SIGTERM, and then finishes what is under way. Without OS_SECURITY_KEY or JWT_VERIFICATION_KEY
     in the environment it asks nobody for a key.

@@ -16,6 +16,7 @@ from unified_storage.errors import StorageConnectionError
 
 _ATTEMPTS = 6
 _SECONDS_FOR_A_LOCK = 5.0
+_GAP = 0.0005
 _TELLING = 0.05
 """Seconds after which a write changes a file's time for certain; systems count it in steps of some milliseconds."""
 _WAL_HEADER = 32
@@ -63,21 +64,39 @@ def _copied_under_lock(file: Path, copy: Path) -> bool:
     address = f"{file.absolute().as_uri()}?mode=ro"
     try:
         with (
-            closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=_SECONDS_FOR_A_LOCK)) as source,
+            closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)) as source,
             closing(sqlite3.connect(copy, isolation_level=None)) as target,
         ):
-            source.execute("BEGIN")
-            source.execute(
-                "SELECT count(*) FROM sqlite_master"
-            ).fetchone()  # takes the lock; a copy would wait for ever
+            _lock(source)
             target.execute("PRAGMA synchronous = OFF")
             source.backup(target)
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED:
+        if _is_locked(error):
             raise StorageConnectionError(f"{str(file)!r} is locked by a writer; run again", cause=error) from error
         _clear(copy)
         return False  # damaged, or left in the middle of a change: whoever reads the copy finds out
     return True
+
+
+def _lock(source: sqlite3.Connection) -> None:
+    """Hold writers back until *source* is closed; raises ``sqlite3.DatabaseError`` where they leave no gap.
+
+    The gaps between the writes of a busy writer are short: SQLite's own waiting looks for them ever more seldom.
+    """
+    source.execute("BEGIN")
+    until = time.monotonic() + _SECONDS_FOR_A_LOCK
+    while True:
+        try:
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return
+        except sqlite3.DatabaseError as error:
+            if not _is_locked(error) or time.monotonic() >= until:
+                raise
+        time.sleep(_GAP)
+
+
+def _is_locked(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
 
 
 def _copied_as_it_lies(file: Path, copy: Path) -> bool:

@@ -30,7 +30,7 @@ def database_at(id: str, url: str) -> Database:
     """
     parsed = parse_url(url)
     if parsed.scheme.startswith(AGNO):
-        named = parsed.options.get("tables", SESSION_TABLE).partition(",")[0].rpartition(".")[2]
+        named = (parsed.options.get("tables") or SESSION_TABLE).partition(",")[0].rpartition(".")[2]
         return Database(id, AgnoTables(without_agno(parsed)), named)
     if parsed.scheme not in ENGINES or "namespace" in parsed.options:
         return Database(id, OurTables(open_storage(url)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from google.adk.sessions.session import Session
 
@@ -18,7 +17,9 @@ from unified_storage.interface import Entries, IUnifiedStorage, Record, Records
 _BLANK = Session(id="", app_name="", user_id="")
 """What a session has that nobody told it."""
 _BATCH = 500
-"""Sessions of which states and newest entries are asked for in one go."""
+"""Sessions of an app that are read in one go."""
+_ALL = 1 << 40
+"""More sessions than a user has."""
 
 
 class Listing:
@@ -29,15 +30,14 @@ class Listing:
 
     async def of_user(self, user: UserKey) -> list[Session]:
         """All sessions of *user*."""
-        sessions: list[Session] = []
-        async for records in self._records({"metadata.scope": user_scope(user)}):
-            sessions += await self._shown({user: records})
-        return sorted(sessions, key=_place)
+        page = await self._storage.page({"type": SESSION, "metadata.scope": user_scope(user)}, limit=_ALL)
+        return sorted(await self._shown({user: page.items}), key=_place)
 
     async def of_app(self, app_name: str) -> list[Session]:
         """All sessions of all users of an app."""
+        wanted = {"type": SESSION, "metadata.app_name": app_name, "metadata.scope": {"$exists": True}}
         sessions: list[Session] = []
-        async for records in self._records({"metadata.app_name": app_name, "metadata.scope": {"$exists": True}}):
+        async for records in self._storage.stream_list(wanted, _BATCH):
             by_user: dict[UserKey, Records] = {}
             for record in records:
                 if isinstance(key := visible_id(record), SessionKey):
@@ -45,10 +45,9 @@ class Listing:
             sessions += await self._shown(by_user)
         return sorted(sessions, key=_place)
 
-    def _records(self, wanted: Mapping[str, Any]) -> AsyncIterator[Records]:
-        return self._storage.stream_list({"type": SESSION, **wanted}, _BATCH)
-
     async def _shown(self, by_user: Mapping[UserKey, Records]) -> list[Session]:
+        if not any(by_user.values()):
+            return []
         levels = await self._levels(by_user)
         logs = {record["id"]: history_of(record["id"]) for records in by_user.values() for record in records}
         newest = await self._storage.read_many(logs.values(), last=1)

@@ -18,6 +18,7 @@ from unified_storage.times import moment
 from unified_storage.values import decode
 
 _KEYS_AT_ONCE = 500
+_LOGS_AT_ONCE = 500
 
 
 def _handed_out(row: Row) -> Entry:
@@ -138,8 +139,9 @@ def read_many(store: Store, names: Sequence[LogName], wanted: ReadRange) -> Step
         for name in sorted(names, key=lambda name: (name.owner_id, name.owner_type)):
             yield from records.seen_head(store, name.owner_id, name.owner_type)
     ids = list(found)
-    for place in range(0, len(ids), 500):
-        rows = yield store.statements.entries_of(ids[place : place + 500], store.now(), wanted)
+    for place in range(0, len(ids), _LOGS_AT_ONCE):
+        call = store.statements.entries_of(ids[place : place + _LOGS_AT_ONCE], store.now(), wanted)
+        rows = yield call._replace(is_all=len(ids) <= _LOGS_AT_ONCE)
         for log_id, *columns in rows:
             found[log_id].append(_handed_out(columns))
     return found

@@ -19,6 +19,7 @@ from unified_storage.errors import StorageValidationError
 VOLATILE = frozenset({"search_time_ms"})
 """Keys of bodies whose values differ from one request to the next."""
 
+_SHUT = frozenset({401, 403, 429})
 _MOST_KEPT = 1000
 _MOST_PLACES = 20
 
@@ -124,8 +125,9 @@ def compare_services(
 ) -> ShadowReport:
     """Ask *old* and *new* each of *targets*, both at the same time, and compare the answers.
 
-    The order of an object's keys does not count, its values' JSON types do: 1, 1.0 and true are three. An answer of 500
-    and above, and none, is never the same as another: two services that are both broken do not agree.
+    The order of an object's keys does not count, its values' JSON types do: 1, 1.0 and true are three. No answer, one
+    of 500 and above, and one that lets nobody in is never the same as another: two services that are both broken, or
+    both shut, do not agree.
 
     Args:
         targets: paths with their queries.
@@ -159,15 +161,15 @@ def _note(report: ShadowReport, target: str, old: Answer, new: Answer, ignored: 
 
 def places_between(old: Answer, new: Answer, ignored: Collection[str] = VOLATILE) -> Iterator[Place]:
     """Where the two answers differ, from the outside to the inside."""
-    if old.status != new.status or _is_broken(old) or _is_broken(new):
+    if old.status != new.status or _says_nothing(old):
         yield Place("status", old.status, new.status)
     if old.media_type != new.media_type:
         yield Place("media_type", old.media_type, new.media_type)
     yield from _between(old.body, new.body, "body", ignored)
 
 
-def _is_broken(answer: Answer) -> bool:
-    return answer.status == 0 or answer.status >= 500
+def _says_nothing(answer: Answer) -> bool:
+    return answer.status == 0 or answer.status >= 500 or answer.status in _SHUT
 
 
 def _between(old: Any, new: Any, path: str, ignored: Collection[str]) -> Iterator[Place]:

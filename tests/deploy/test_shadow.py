@@ -198,7 +198,9 @@ def test_the_key_of_both_comes_from_the_environment(capsys, monkeypatch: pytest.
         monkeypatch.setenv("SERVICE_KEY", "hunter2")
         with_key = run(capsys, "shadow", *urls, "--key-env", "SERVICE_KEY", "--json")
         without = run(capsys, "shadow", *urls, "--key-env", "NO_SUCH_KEY")
+        shut = run(capsys, "shadow", *urls, "--json")
     assert with_key.code == 0
+    assert (shut.code, shut.facts["same"]) == (3, 0)  # that both let nobody in says nothing
     assert ("GET", "/sessions/a/runs") in app.requests
     assert (without.code, without.out) == (1, "")
     assert "hunter2" not in with_key.out + with_key.err
@@ -224,9 +226,10 @@ def saying(answer: Callable[[Scope], Awaitable[Response]]) -> ASGIApp:
     return app
 
 
-def test_two_that_are_both_broken_do_not_agree(capsys):
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_two_that_are_both_broken_or_shut_do_not_agree(capsys, status: int):
     async def broken(_: Scope) -> Response:
-        return JSONResponse({"detail": "no"}, 503)
+        return JSONResponse({"detail": "no"}, status)
 
     app = saying(broken)
     with two(app, app) as urls:

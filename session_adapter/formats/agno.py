@@ -15,7 +15,7 @@ out of ``memory``, and ``kind``, ``table`` and ``summary`` stand beside the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -155,14 +155,18 @@ def _rows(runs: list[Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return rows
     known = {row.get("run_id"): row for row in rows}
     wanted = [known.get(id, {"run_id": id}) for id in ids]
-    if all(_is_placed(row) for row in wanted):
-        return wanted
     # Where an engine sorts a row without a place is its own: with new rows beside them, each gets one.
-    return [{name: value for name, value in row.items() if name != "run_index"} for row in wanted]
+    return wanted if all(map(is_placed, wanted)) else placed_anew(wanted)
 
 
-def _is_placed(row: Mapping[str, Any]) -> bool:
+def is_placed(row: Mapping[str, Any]) -> bool:
+    """Whether the row of a run says which of its session's it is."""
     return row.get("run_index", 0) is not None
+
+
+def placed_anew(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """*rows* of which each has the place at which it stands."""
+    return [{name: value for name, value in row.items() if name != "run_index"} for row in rows]
 
 
 def _refused(document: Fields) -> str | None:

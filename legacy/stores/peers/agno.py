@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from legacy.stores.parcels import IGNORED, QUARANTINED, Item
@@ -20,7 +21,7 @@ from legacy.stores.peers.json_columns import (
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, PeerStore, Tables, Unit, shown_key
 from legacy.stores.peers.registry import written_format
 from legacy.stores.peers.rows import Row, Rows, opened_on
-from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3, JSON_COLUMNS, row_of
+from session_adapter.formats.agno import AGNO1, AGNO2, AGNO3, JSON_COLUMNS, is_placed, placed_anew, row_of
 from session_adapter.formats.agno_runs import without_text
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.formats.places import is_mapping
@@ -165,6 +166,15 @@ class AgnoStore:
         return PeerSession(unit.place, document, warnings=tuple(dict.fromkeys(warnings)), label=unit.label, size=size)
 
     # writing
+
+    def settled(self, found: PeerSession) -> PeerSession | Item:
+        """*found*, whose runs have places by which this engine gives them back in their order."""
+        rows = found.document.get("rows") or []
+        # PostgreSQL sorts what is null behind all else, SQLite before it.
+        before = [is_placed(row) == (self._rows.engine == "postgresql") for row in rows]
+        if before == sorted(before, reverse=True):
+            return found
+        return replace(found, document={**found.document, "rows": placed_anew(rows)})
 
     async def write(self, found: Sequence[Found]) -> None:
         sessions = [one for one in found if isinstance(one, PeerSession)]

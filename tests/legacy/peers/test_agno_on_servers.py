@@ -69,6 +69,20 @@ async def test_a_store_is_made_there_as_agno_makes_it(
     assert (await copy_store(ours, f"{form}+{database}")).ledger.equal == 20
 
 
+async def test_runs_without_an_index_keep_their_place(tmp_path: Path, database: str) -> None:
+    """SQLite sorts them before all others, PostgreSQL behind them."""
+    rows = [run_row(run("a", "1"), None), run_row(run("b", "2"), 0), run_row(run("c", "3"), 1)]
+    ours = f"sqlite:///{tmp_path}/ours.db"
+    await copy_store(agno3(tmp_path / "agno.db", [{}], rows), ours)
+    report = await copy_store(ours, f"agno3+{database}")
+    assert (report.ledger.verified, report.ledger.mismatched) == (1, 0), [*report.items]
+    found = agno_reads(for_sqlalchemy(database))
+    assert [message["content"] for message in found["s1"]["messages"]] == ["1", "2", "3"]
+    back = f"agno3+sqlite:///{tmp_path}/back.db"
+    assert (await copy_store(f"agno+{database}", back)).ledger.verified == 1
+    assert [message["content"] for message in agno_reads(back[6:])["s1"]["messages"]] == ["1", "2", "3"]
+
+
 async def test_agno_finds_its_tables_in_its_schema(tmp_path: Path, database: str) -> None:
     await copy_store(agno3(tmp_path / "agno.db", [{}], [run_row(run("a", "x"))]), f"sqlite:///{tmp_path}/ours.db")
     await copy_store(f"sqlite:///{tmp_path}/ours.db", f"agno+{database}")

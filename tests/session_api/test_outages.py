@@ -22,8 +22,10 @@ from tests.session_api.processes import running
 from unified_storage import open_storage
 
 SERVERS = ("postgresql", "mysql", "redis")
-IN_TIME = 10.0
-"""Seconds in which a request has its answer, whatever the database does: the service is told 3."""
+IN_TIME = 25.0
+"""Seconds in which a request has its answer: a storage waits ten of them for a database to come back."""
+SHORT = "3"
+"""Seconds that a request may take, where its time is to be up."""
 BACK = 60.0
 """Seconds after which a database that is back is used again."""
 SECRET = "hunter2"
@@ -51,7 +53,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @asynccontextmanager
 async def client_of_service(url: str, folder: Path, **settings: str) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
     """A client of a service process on *url*, and where its log is."""
-    with running(url, folder, SESSION_REQUEST_TIMEOUT="3", **settings) as (address, _, log):
+    with running(url, folder, **settings) as (address, _, log):
         async with httpx.AsyncClient(base_url=address, timeout=IN_TIME) as client:
             yield client, log
 
@@ -76,16 +78,14 @@ async def until_ready(client: httpx.AsyncClient) -> None:
         await asyncio.sleep(0.2)
 
 
-async def assert_away(client: httpx.AsyncClient, statuses: set[int]) -> list[str]:
-    """Everything is answered in time by one of *statuses*, but for what needs no database; the answers."""
+async def assert_away(client: httpx.AsyncClient) -> list[str]:
+    """Everything is 503 in time, but for what needs no database; the answers."""
     assert (await client.get("/healthz")).content == b'{"status":"ok"}'
     assert (await client.get("/readyz")).status_code == 503
-    told = []
-    for method, path, body in REQUESTS:
-        answer = await client.request(method, path, json=body)
-        assert answer.status_code in statuses, (method, path, answer.text)
-        told.append(answer.text)
-    return told
+    answers = await asyncio.gather(*(client.request(method, path, json=body) for method, path, body in REQUESTS))
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["detail"] for answer in answers} == {"The database is not available"}
+    return [answer.text for answer in answers]
 
 
 async def test_a_database_that_comes_back_is_used_again(server: Server, tmp_path: Path):
@@ -93,7 +93,7 @@ async def test_a_database_that_comes_back_is_used_again(server: Server, tmp_path
     async with client_of_service(server.url, tmp_path) as (client, _):
         assert (await client.post("/sessions", json={"session_id": "kept"})).status_code == 201
         server.stop()
-        await assert_away(client, {503})
+        await assert_away(client)
         server.start()
         await until_ready(client)
         assert (await client.get("/sessions/kept")).json()["session_id"] == "kept"
@@ -104,7 +104,7 @@ async def test_a_database_that_comes_back_is_used_again(server: Server, tmp_path
 async def test_a_service_that_starts_before_its_database(server: Server, tmp_path: Path):
     server.stop()
     async with client_of_service(server.url, tmp_path) as (client, _):
-        await assert_away(client, {503})
+        await assert_away(client)
         server.start()
         await until_ready(client)
         assert (await client.post("/sessions", json={"session_id": "new"})).status_code == 201
@@ -112,7 +112,7 @@ async def test_a_service_that_starts_before_its_database(server: Server, tmp_pat
 
 async def test_a_database_that_hangs_keeps_nobody_waiting(server: Server, tmp_path: Path):
     """T4.15: requests end in time, and leave nothing behind for which later ones would wait."""
-    async with client_of_service(server.url, tmp_path) as (client, _):
+    async with client_of_service(server.url, tmp_path, SESSION_REQUEST_TIMEOUT=SHORT) as (client, _):
         await client.post("/sessions", json={"session_id": "kept", "session_state": {"n": 1}})
         with hanging(server):
             patch = {"session_state": {"n": 2}}
@@ -141,7 +141,7 @@ async def test_no_acknowledged_write_is_lost_when_the_database_dies(server: Serv
                 await asyncio.sleep(0.02)
 
         writers = [asyncio.create_task(write(worker)) for worker in range(4)]
-        while len(done) < 20:
+        while len(done) < 20 and not all(writer.done() for writer in writers):
             await asyncio.sleep(0.01)
         await asyncio.to_thread(server.kill)
         await asyncio.sleep(0.3)
@@ -150,14 +150,16 @@ async def test_no_acknowledged_write_is_lost_when_the_database_dies(server: Serv
         await until_ready(client)
         listed = (await client.get("/sessions", params={"limit": 1000})).json()["data"]
     assert done <= {item["session_id"] for item in listed}
-    assert 503 in statuses
-    assert statuses <= {201, 409, 503, 504}  # 409: it had been made, and the first answer was lost
+    assert statuses <= {201, 409, 503}  # 409: it had been made when the connection broke, and was made again
 
 
 @pytest.mark.servers
 async def test_a_request_that_waits_for_a_lock_leaves_no_open_transaction(tmp_path: Path):
     """T4.15: its time is up, or its client goes away; PostgreSQL itself says that nothing is open then."""
-    async with place_on("postgresql", tmp_path) as place, client_of_service(place.address, tmp_path) as (client, _):
+    async with (
+        place_on("postgresql", tmp_path) as place,
+        client_of_service(place.address, tmp_path, SESSION_REQUEST_TIMEOUT=SHORT) as (client, _),
+    ):
         await client.post("/sessions", json={"session_id": "s", "session_state": {"n": 1}})
         async with open_storage(place.url, namespace=place.namespace) as other, other.transaction() as tx:
             await tx.update("s", {"data": {"state": {"m": 1}}}, type="session")
@@ -180,7 +182,7 @@ async def _open_transactions(url: str, namespace: str) -> int:
         found: int = await connection.fetchval(
             "SELECT count(DISTINCT a.pid) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid "
             "JOIN pg_class c ON c.oid = l.relation "
-            "WHERE a.state <> 'idle' AND a.pid <> pg_backend_pid() AND c.relname LIKE $1 || '%'",
+            "WHERE a.state <> 'idle' AND a.pid <> pg_backend_pid() AND c.relname LIKE '%' || $1 || '%'",
             namespace,
         )
         return found
@@ -210,7 +212,7 @@ async def _eventually(found: Callable[[], Awaitable[int]], wanted: int) -> bool:
 async def test_no_answer_and_no_line_holds_a_password(url: str, tmp_path: Path):
     """T4.10: whatever is asked of a database that cannot be reached."""
     async with client_of_service(url, tmp_path) as (client, log):
-        told = await assert_away(client, {503})
+        told = await assert_away(client)
         told += [(await client.get(path)).text for path in ("/readyz", "/metrics", "/openapi.json", "/nosuch")]
         told += [(await client.post("/sessions", content=b"{")).text]
         lines = log.read_text()
@@ -253,7 +255,9 @@ async def _spoil(url: str, namespace: str) -> None:
     from tests.namespaces import postgresql_connection
 
     async with postgresql_connection(url) as connection:
-        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE tablename LIKE $1 || '%'", namespace)
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE tablename LIKE '%' || $1 || '%'", namespace
+        )
         for table in tables:
             await connection.execute(f'DROP TABLE "{table["tablename"]}" CASCADE')
 

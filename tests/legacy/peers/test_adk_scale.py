@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from legacy.stores.parcels import Item
+from legacy.stores.peers import adk_rows
 from legacy.stores.peers.adk_places import EventPlaces
 from legacy.stores.peers.adk_writing import Writing
 from legacy.stores.peers.kinds import AppKey, PeerSession, PeerState, PeerStore, Unit
+from legacy.stores.peers.pickled import read_pickle
 from legacy.stores.peers.registry import open_to_read, opening_of
 from legacy.stores.peers.rows import Rows, open_rows
 from session_adapter.formats.adk import ADK_V1, by_value
@@ -90,6 +92,24 @@ async def _steps(path: Path) -> int:
     await store.close()
     assert [len(one.document["events"]) for one in found] == [EVENTS] * 10
     return steps
+
+
+async def test_pickles_that_are_alike_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most events change nothing, and their pickles are the same to the byte."""
+    read: list[bytes] = []
+
+    def noted(content: bytes) -> Any:
+        read.append(content)
+        return read_pickle(content)
+
+    monkeypatch.setattr(adk_rows, "read_pickle", noted)
+    adk_rows._read_again.cache_clear()
+    store = await opened(filled(tmp_path / "adk.db", 50, is_v0=True))
+    found = await store.read(await units_of(store))
+    await store.close()
+    rows = [row for one in found if isinstance(one, PeerSession) for row in one.document["events"]]
+    assert [row["actions"]["state_delta"] for row in rows] == [{"step": 1}] * 50 * EVENTS
+    assert read == [actions_of({"step": 1})]
 
 
 class Asked(Rows):

@@ -103,6 +103,21 @@ async def test_a_session_that_was_made_by_hand_is_checked_by_its_time_and_its_la
 # of the bridge alone
 
 
+async def test_a_session_made_by_hand_is_up_to_date_where_it_ends_with_the_newest_event(place: Place):
+    """As ``DatabaseSessionService`` has it: its time may be another clock's."""
+    async with UnifiedSessionService(place.address) as service:
+        empty = Session(id=ID, app_name=APP, user_id=USER)
+        session = await service.create_session(**NAMED)
+        await service.append_event(empty, said("first"))
+        by_hand = Session(id=ID, app_name=APP, user_id=USER, events=[*empty.events])
+        await service.append_event(by_hand, said("second"))
+        for behind in (session, Session(id=ID, app_name=APP, user_id=USER, events=[*empty.events])):
+            behind.events = by_hand.events[:1]
+            with pytest.raises(StaleSessionError):
+                await service.append_event(behind, said("third"))
+        assert texts(await stored(service)) == ["first", "second"]
+
+
 async def test_a_session_of_another_service_goes_on_here(place: Place, tmp_path: Path):
     async with service_of("adk-database", tmp_path) as theirs, UnifiedSessionService(place.address) as ours:
         session = await theirs.create_session(**NAMED)

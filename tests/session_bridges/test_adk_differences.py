@@ -96,13 +96,16 @@ async def test_an_event_that_is_stored_already(service: BaseSessionService, whic
     session = await service.create_session(**NAMED)
     event = changed({"a": 1, "user:b": 1})
     await service.append_event(session, event)
-    again = service.append_event(session, event.model_copy(deep=True))
+    await service.append_event(session, changed({"a": 2, "user:b": 2}, id="later"))
+    again = service.append_event(await stored(service), event.model_copy(deep=True))
     if expected(which, memory=True, sqlite=False, database=False, here=True):
         await again
     else:
         with pytest.raises(Exception, match="UNIQUE"):
             await again
-    assert [one.id for one in (await stored(service)).events] == [event.id]
+    found = await stored(service)
+    assert [one.id for one in found.events] == [event.id, "later"]
+    assert found.state == {"a": 2, "user:b": 2}
 
 
 class Odd:

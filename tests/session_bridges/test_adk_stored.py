@@ -178,6 +178,21 @@ async def test_adk_reads_what_our_own_services_wrote(service: UnifiedSessionServ
     assert [run["run_id"] for run in await plain.runs.read(KEY)] == ["r1", "r2", "i1"]
 
 
+async def test_entries_that_show_no_event_do_not_count(service: UnifiedSessionService, storage: IUnifiedStorage):
+    session = await service.create_session(**NAMED)
+    for at in range(4):
+        await service.append_event(session, said(f"m{at}"))
+        nothing: list[dict[str, Any]] = [
+            {"body": {"format": "adk-v1", "value": {"id": "x", "event_data": "damaged"}}},
+            {"body": 5},
+        ]
+        await storage.append(history_of(record_id(KEY)), nothing)
+        session = await stored(service)
+    for number in range(1, 6):
+        found = await stored(service, config=GetSessionConfig(num_recent_events=number))
+        assert texts(found) == [f"m{at}" for at in range(4)][-number:]
+
+
 async def test_invocations_added_to_any_session_are_runs_of_it(
     service: UnifiedSessionService, storage: IUnifiedStorage
 ):

@@ -13,6 +13,7 @@ from session_adapter.documents import exported, trace_of
 from session_adapter.entries import history_of, shown_elements
 from session_adapter.formats import CANONICAL, Format, detect
 from session_adapter.formats.format import TIMES
+from session_adapter.formats.json_values import has_bytes, without_bytes
 from session_adapter.formats.places import is_mapping, text_of
 from session_adapter.identity import SessionKey, session_id_of, visible_id
 from unified_storage.errors import StorageValidationError
@@ -23,8 +24,8 @@ Document = dict[str, Any]
 def legacy_document(record: Record, logs: Iterable[Log]) -> tuple[str, Document]:
     """The visible id of a session, and the document that its file holds.
 
-    A canonical one becomes a ``SessionData`` document with its history, and so does any other that has a history and
-    no place for it; all others are as they were saved.
+    A canonical one becomes a ``SessionData`` document with its history, its bytes as text, and so does any other that
+    has a history and no place for it; all others are as they were saved.
 
     Raises:
         StorageIntegrityError: the record's id names no session.
@@ -38,7 +39,7 @@ def legacy_document(record: Record, logs: Iterable[Log]) -> tuple[str, Document]
     if format is CANONICAL or (entries and format.history_path is None):
         bodies = [entry["body"] for entry in entries]
         times = {name: record[name] for name in TIMES}
-        document = canonical_as_session_data(document, bodies, id=id, **times)
+        document = without_bytes(canonical_as_session_data(document, bodies, id=id, **times))
     elif entries and trace_of(record) is None:
         # events came to a document that had no list: they go where such documents keep theirs
         document = format.with_history(document, [item for entry in entries for item in _shown(entry, format)])
@@ -70,6 +71,8 @@ def losses(parcel: Parcel) -> list[str]:
         lost.append("thread_id")
     if isinstance(visible_id(record), SessionKey):
         lost.append("scope of a session")
+    if any(map(has_bytes, (record["data"], *(entry["body"] for entry in history_in(record, parcel.logs))))):
+        lost.append("bytes")
     return lost
 
 

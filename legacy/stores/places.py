@@ -79,7 +79,7 @@ STORES = (
         reads=True,
         writes=True,
         lossy="sessions only: no other types, no logs but the history, no expiry, no application of a scoped session;"
-        " messages without their ids, times, runs, authors, usage and state changes",
+        " messages without their ids, times, runs, authors, usage and state changes; bytes of others' sessions as text",
     ),
     StoreFormat(ARCHIVE, "jsonl:///file.jsonl", reads=True, writes=True),
 )

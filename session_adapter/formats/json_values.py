@@ -29,3 +29,26 @@ def text_of_octets(octets: bytes) -> str:
         return octets.decode()
     except UnicodeDecodeError:
         return b64encode(octets).decode()
+
+
+def without_bytes(value: Any) -> Any:
+    """*value* with its bytes as text."""
+    if isinstance(value, bytes):
+        return text_of_octets(value)
+    if isinstance(value, Mapping):
+        return {name: without_bytes(inner) for name, inner in value.items()}
+    return [*map(without_bytes, value)] if isinstance(value, list) else value
+
+
+def has_bytes(value: Any) -> bool:
+    """Whether :func:`without_bytes` would be another."""
+    left: list[Any] = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, bytes):
+            return True
+        if isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return False

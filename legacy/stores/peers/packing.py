@@ -20,7 +20,7 @@ from session_adapter.entries import HISTORY, events_of, history_of, run_id_of, s
 from session_adapter.events import LOOSE_RUNS, WHOLE_RUNS
 from session_adapter.formats import CANONICAL, Format, SessionBundle, entry_body, entry_form
 from session_adapter.formats.format import TIMES
-from session_adapter.formats.json_values import text_of_octets
+from session_adapter.formats.json_values import without_bytes
 from session_adapter.formats.peer import PeerFormat
 from session_adapter.identity import SessionId, SessionKey, UserKey, session_id_of
 from session_adapter.metadata import own_fields
@@ -210,7 +210,7 @@ def unpacked(parcel: Parcel, key: SessionId | UserKey | AppKey, format: PeerForm
         shown = format.read(raw).shown
     entries = _elements(_entries(parcel, history_of(record["id"])), format, fields)
     if "bytes" in format.loses:  # what came from there has none
-        entries = _as_text(entries)
+        entries = without_bytes(entries)
     document = format.write(SessionBundle(_placeable(fields, shown, record, format), entries, raw, shown))
     return PeerSession(key, document, _further(parcel, format), record["expires_at"], size=parcel.size)
 
@@ -242,16 +242,7 @@ def _placeable(
 def _written(name: str, value: Any, shown: Mapping[str, Any], format: PeerFormat) -> Any:
     if name in shown and equal(value, shown[name]):
         return value
-    return format.written(name, _as_text(value) if "bytes" in format.loses else value)
-
-
-def _as_text(value: Any) -> Any:
-    """*value* with its bytes as text."""
-    if isinstance(value, bytes):
-        return text_of_octets(value)
-    if isinstance(value, Mapping):
-        return {name: _as_text(inner) for name, inner in value.items()}
-    return [*map(_as_text, value)] if isinstance(value, list) else value
+    return format.written(name, without_bytes(value) if "bytes" in format.loses else value)
 
 
 def _raw_of(parcel: Parcel, format: PeerFormat) -> dict[str, Any] | None:

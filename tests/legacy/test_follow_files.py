@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -25,10 +26,7 @@ print("done", flush=True)
 sys.stdin.readline()
 os._exit(9)
 """
-SPILLED = (
-    "PRAGMA cache_size = 5; BEGIN; UPDATE sessions SET update_time = '2030-01-01 00:00:00';"
-    " UPDATE sessions SET state = '{\"long\": \"' || hex(zeroblob(3000)) || '\"}'"
-)
+SPILLED = "PRAGMA cache_size = 5; BEGIN; UPDATE sessions SET update_time = '2030-01-01 00:00:00.000000'"
 """A change that is not committed and does not fit into memory, so that half of it stands in the file."""
 
 
@@ -43,7 +41,7 @@ def adk(tmp_path: Path) -> Path:
     file = tmp_path / "source" / "adk.db"
     with database(file, V1) as connection:
         for at in range(50):
-            add_session(connection, f"s{at}")
+            add_session(connection, f"s{at}", json.dumps({"long": "x" * 2_000}))
             add_event(connection, f"s{at}", f"e{at}", said("Hello"))
     return file
 
@@ -102,22 +100,25 @@ async def test_a_write_ahead_log_is_read_with_its_file(adk: Path, target: str) -
 async def test_every_copy_is_of_one_moment(tmp_path: Path) -> None:
     """Two numbers that only ever change together, under constant writes of another process."""
     file = tmp_path / "pairs.db"
-    with database(file, "CREATE TABLE one (n INTEGER, pad TEXT); CREATE TABLE two (n INTEGER)") as connection:
-        connection.execute("INSERT INTO one VALUES (0, hex(zeroblob(200000)))")
+    with database(file, "CREATE TABLE one (n INTEGER); CREATE TABLE pad (x BLOB)") as connection:
+        connection.execute("INSERT INTO one VALUES (0)")
+        connection.execute("INSERT INTO pad VALUES (zeroblob(40000000))")
+        connection.execute("CREATE TABLE two (n INTEGER)")
         connection.execute("INSERT INTO two VALUES (0)")
     program = (
-        "import sqlite3, sys\n"
+        "import sqlite3, sys, time\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "print('ready', flush=True)\n"
         "while True:\n"
         "    connection.executescript('BEGIN; UPDATE one SET n = n + 1; UPDATE two SET n = n + 1; COMMIT')\n"
+        "    time.sleep(0.002)\n"
     )
     seen = set()
     with subprocess.Popen([sys.executable, "-c", program, str(file)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             process.stdout.readline()
-            for _ in range(50):
+            for _ in range(20):
                 async with copied_file(file) as copy:
                     with closing(sqlite3.connect(copy)) as connection:
                         seen.add(connection.execute("SELECT one.n, two.n FROM one, two").fetchone())

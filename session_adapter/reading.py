@@ -99,7 +99,7 @@ async def _settle(storage: IUnifiedStorage, records: Records) -> tuple[list[tupl
     logs = await storage.read_many([history_of(stored_id) for stored_id in stored_ids])
     # An append moves its owner, so what still stands as it was belongs to the history just read. The version alone
     # would not tell: a session that was deleted and made again begins to count anew.
-    heads = await session_records(storage, stored_ids, with_data=False)
+    heads = await _heads(storage, stored_ids)
     stands = {head["id"]: _state(head) for head in heads}
     settled, moved = [], []
     for record in records:
@@ -109,6 +109,13 @@ async def _settle(storage: IUnifiedStorage, records: Records) -> tuple[list[tupl
         elif stored_id in stands:
             moved.append(stored_id)
     return settled, moved
+
+
+async def _heads(storage: IUnifiedStorage, stored_ids: list[str]) -> Records:
+    if len(stored_ids) > 1:
+        return await session_records(storage, stored_ids, with_data=False)
+    found = [await session_record(storage, stored_id) for stored_id in stored_ids]  # one is loaded at less cost
+    return [record for record in found if record is not None]
 
 
 def _state(head: Record) -> tuple[Any, ...]:

@@ -18,11 +18,20 @@ from benchmarks.measuring import Sizes
 from benchmarks.stage import Found
 
 FORMAT = 1
-MEASURED = ("unified_storage", "session_adapter", "legacy", "unified_storage_cli", "benchmarks", ":!benchmarks/results")
+MEASURED = (
+    "unified_storage",
+    "session_adapter",
+    "session_api",
+    "legacy",
+    "unified_storage_cli",
+    "benchmarks",
+    ":!benchmarks/results",
+)
 """What another state of means other results."""
 PACKAGES = (
     *("asyncpg", "asyncmy", "redis", "sqlalchemy", "msgspec", "pydantic", "aiosqlite", "psycopg"),
     *("agno", "google-adk", "openai-agents", "langgraph"),
+    *("fastapi", "uvicorn", "httptools"),
     *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "langgraph-checkpoint-redis"),
 )
 

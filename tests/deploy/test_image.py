@@ -59,10 +59,10 @@ def ignored() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What docker would be given."""
-    folder = tmp_path / "context"
+    folder = tmp_path_factory.mktemp("context")
     for line in ignored():
         if not line.startswith("!"):
             continue
@@ -148,10 +148,12 @@ class Image:
         return text
 
 
-@pytest.fixture
-def image(tmp_path: Path, context: Path) -> Image:
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, context: Path) -> Image:
     build, final = stages()
-    image = Image(tmp_path / "root", {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root")})
+    image = Image(
+        tmp_path_factory.mktemp("root"), {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root")}
+    )
     told = image.environment | _settings(image, build) | {"UV_OFFLINE": "1"}
     told |= {"UV_NO_CACHE": "0", "PATH": f"{Path(UV or '/').parent}{os.pathsep}{told['PATH']}"}
     source = Path(image.here("/source"))

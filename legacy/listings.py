@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from session_adapter.formats import detect
 from session_adapter.formats.places import first_given, value_at
@@ -17,6 +17,14 @@ _PLAIN = {"scope": {"$exists": False}}
 """The sessions that an id alone names: no other can be asked for through the old interface."""
 _AT_A_TIME = 500
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A service that lists as the old interface does."""
+
+    async def session_summaries(self) -> list[dict[str, Any]]:
+        """The summaries, newest first."""
 
 
 def summary(
@@ -49,8 +57,11 @@ def newest_first(summaries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 async def summaries(service: ISessionService) -> list[dict[str, Any]]:
     """The summaries of all sessions, newest first.
 
-    Ours are read without documents and histories; of a foreign service its documents tell, each with the id in it.
+    Ours are read without documents and histories, and a service that lists by itself is asked; of any other its
+    documents tell, each with the id in it.
     """
+    if isinstance(service, Listing):
+        return await service.session_summaries()
     if not isinstance(service, SessionService):
         return newest_first([summary_of(None, document) for document in await service.list_sessions()])
     sessions = service if isinstance(service, SessionStorageAdapter) else SessionStorageAdapter(service.storage)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import typer
+
 from tests.support import REPOSITORY
 from unified_storage_cli.app import app
 
@@ -25,5 +27,14 @@ def test_the_reference_is_the_generated_help():
 
 
 def test_the_reference_has_every_command():
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
-    assert commands == set(_writer().COMMANDS)
+    commands = {*names_in(app)}
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands |= {f"{group.name} {name}" for name in names_in(group.typer_instance)}
+    assert commands == {*_writer().COMMANDS}
+
+
+def names_in(program: typer.Typer) -> list[str]:
+    """What the commands of *program* are called."""
+    found = [command for command in program.registered_commands if command.callback is not None]
+    return [str(command.name or getattr(command.callback, "__name__", "")) for command in found]

@@ -169,6 +169,20 @@ async def test_old_callers_change_one_line(stores: Stores) -> None:
     await asyncio.to_thread(old.close)
 
 
+async def test_old_callers_find_a_session_that_does_not_name_itself_in_the_list(stores: Stores) -> None:
+    old = LegacySessionStoreAdapter(stores.program("a"))
+
+    def use() -> list[str]:
+        old.save_session("nameless", {"settings": {}})
+        return [one["session_id"] for one in old.list_sessions()]
+
+    for phase in list(Phase)[: Phase.UNIFIED_ONLY]:
+        if phase:
+            await stores.forward(phase) if phase == Phase.DUAL_WRITE else await stores.to(phase)
+        assert await asyncio.to_thread(use) == ["nameless"]
+    await asyncio.to_thread(old.close)
+
+
 async def test_a_program_that_closes_leaves_the_migration(stores: Stores) -> None:
     program = stores.program("a")
     await program.get_session("s")

@@ -186,7 +186,7 @@ async def _found(legacy: LegacySide) -> dict[str, Any]:
     return {
         "sessions": len(ids),
         "bytes": size,
-        "formats": dict(formats.most_common()),
+        "formats": dict(sorted(formats.items(), key=lambda one: (-one[1], one[0]))),
         "unreadable": unreadable[:100],
         "not_storable": not_storable[:100],
     }

@@ -23,6 +23,7 @@ from tests.legacy.following import differing, followed_once
 from tests.legacy.following import following as followed
 from tests.legacy.peers.adk_stores import V1, add_event, add_session, database, said
 from tests.legacy.peers.agno_stores import agno3, run, run_row
+from tests.support import REPOSITORY
 from unified_storage import (
     StorageConfigurationError,
     StorageConnectionError,
@@ -444,6 +445,35 @@ async def test_a_quiet_pass_reads_keys_only(
     assert sum(rows for _, rows in asked) < sessions + 100
     assert len(asked) < 30
     assert not [sql for sql, _ in asked if re.search(r"event_data|\bstate\b|SELECT \*", sql)]
+
+
+MEASURED = """
+import asyncio, resource, sys
+from legacy.migration import Following, follow_store
+stop = asyncio.Event()
+how = Following(0.01, delete=True)
+follow = follow_store(sys.argv[1], sys.argv[2], how, stop=stop, on_pass=lambda done: done.number == 5 and stop.set())
+report = asyncio.run(follow)
+print(report.copy.ledger.copied, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path: Path, scaled: Callable[..., int]) -> None:
+    """Less than 32 MiB between 2 000 and 50 000 sessions."""
+    used = []
+    for sessions in (scaled(2_000, minimum=200), scaled(50_000, minimum=2_000)):
+        with database(tmp_path / f"{sessions}.db", V1) as connection:
+            for at in range(sessions):
+                add_session(connection, f"s{at}")
+                add_event(connection, f"s{at}", f"e{at}", said("Hello"))
+        places = (url(tmp_path / f"{sessions}.db"), f"sqlite:///{tmp_path}/copy{sessions}.db")
+        ran = subprocess.run(
+            [sys.executable, "-c", MEASURED, *places], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        copied, kibibytes = map(int, ran.stdout.split())
+        assert copied == sessions
+        used.append(kibibytes)
+    assert used[1] - used[0] < 32 * 1024, used
 
 
 async def test_files_that_nobody_wrote_to_are_not_even_copied(

@@ -98,3 +98,15 @@ def test_a_key_is_in_no_line_of_the_log(tmp_path: Path):
     text = log.read_text()
     assert "/sessions" in text
     assert not [word for word in ("hunter2", "wrong-one", "query") if word in text]
+
+
+@pytest.mark.parametrize(("proxies", "client"), [("", "127.0.0.1"), ("127.0.0.0/8", "1.2.3.4")])
+def test_only_trusted_proxies_tell_the_log_who_the_client_is(tmp_path: Path, proxies: str, client: str):
+    """S4.17, T4.14: whatever headers say that somebody forged."""
+    forged = {"x-forwarded-for": "1.2.3.4", "forwarded": "for=5.6.7.8", "x-real-ip": "5.6.7.8"}
+    with running(f"sqlite:///{tmp_path}/s.db", tmp_path, SESSION_TRUSTED_PROXIES=proxies) as (url, _, log):
+        with httpx.Client(base_url=url) as one:  # a line is written once its answer is out, and before the next one
+            one.get("/sessions", headers=forged)
+            one.get("/healthz")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["client"] for line in lines if line.get("path") == "/sessions"] == [client]

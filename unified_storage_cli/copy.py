@@ -21,7 +21,6 @@ from unified_storage_cli.arguments import (
     report_file,
 )
 from unified_storage_cli.copy_summary import print_copy
-from unified_storage_cli.follow import followed, print_follow, print_follow_json
 from unified_storage_cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -123,6 +122,8 @@ def copy(
 
 def _kept_in_step(source: str, target: str, how: Following, report: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Follow *source* until stopped; the exit code."""
+    from unified_storage_cli.follow import followed, print_follow, print_follow_json
+
     with closing(followed(source, target, how, as_json=as_json, quiet=quiet)) as done:
         if report is not None:
             _write_report(done.copy, report)

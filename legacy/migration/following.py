@@ -283,7 +283,8 @@ class _Follower:
     # one pass
 
     async def _make_pass(self, begun: float) -> None:
-        now = self._last = Pass(self._last.number + 1)
+        before = self._last
+        now = self._last = Pass(before.number + 1, before.records, vanished=before.vanished)
         moment = datetime.now(UTC)
         try:
             if await self._files.are_settled() and not self._known.has_trouble:
@@ -298,9 +299,9 @@ class _Follower:
             now.error = redacted(str(error)) if isinstance(error, StorageError | OSError) else type(error).__name__
             log.warning("a pass failed and is tried again", extra={"number": now.number, "error": now.error})
         ended = time.monotonic()
-        now.records, now.seconds = self._known.count, ended - begun
-        now.vanished = self._known.vanished
+        now.seconds = ended - begun
         if now.is_whole:
+            now.records, now.vanished = self._known.count, self._known.vanished
             now.behind = None if self._last_whole is None else ended - self._last_whole
             self._last_whole = begun
         if now.is_quiet:

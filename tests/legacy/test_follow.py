@@ -335,6 +335,7 @@ async def test_a_source_that_fails_for_a_moment_is_tried_again(adk: Path, target
         failed = await watch.until(lambda done: done.error)
         assert "does not exist" in str(failed.error)
         assert not failed.is_quiet
+        assert (failed.records, failed.vanished) == (5, 0), "what was not looked for has not vanished"
         with database(aside) as connection:
             add_event(connection, "a", "a-2", said("Meanwhile"))
         aside.rename(adk)

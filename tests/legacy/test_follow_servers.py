@@ -9,14 +9,40 @@ from pathlib import Path
 import pytest
 
 from legacy.migration import copy_store
+from session_adapter import SessionKey, SessionStorageAdapter
 from tests.engines import engine_url, postgresql_connection
-from tests.legacy.following import differing
+from tests.legacy.following import differing, followed_once
 from tests.legacy.following import following as followed
 from tests.legacy.peers.adk_stores import V1, add_event, add_session, said
 from tests.legacy.peers.adk_stores import database as sqlite_database
 from tests.legacy.peers.agno_stores import agno3, run, run_row
+from tests.places import SERVERS, place_on
 
 pytestmark = pytest.mark.servers
+
+
+@pytest.mark.parametrize("engine", SERVERS)
+async def test_what_vanished_is_deleted_on_every_engine(tmp_path: Path, engine: str) -> None:
+    """On a cluster too, whose records are not changed together."""
+    with sqlite_database(tmp_path / "adk.db", V1) as connection:
+        for id in ("a", "b", "c", "d"):
+            add_session(connection, id)
+        connection.execute("INSERT INTO app_states VALUES ('shop', '{\"open\": true}', '2024-05-15 20:00:00')")
+    source = f"adk+sqlite:///{tmp_path}/adk.db"
+    async with place_on(engine, tmp_path) as place:
+        await followed_once(source, place.address)
+        async with place.open() as storage:
+            key = SessionKey("shop", "ann", "b")
+            await SessionStorageAdapter(storage).events.append(key, {"role": "user", "content": "By others"})
+        with sqlite_database(tmp_path / "adk.db") as connection:
+            connection.execute("DELETE FROM sessions WHERE id < 'd'")
+            connection.execute("DELETE FROM app_states")
+        done = await followed_once(source, place.address, delete=True, max_delete=4)
+        assert (done.deleted, done.copy.ledger.conflict) == (3, 1)
+        async with place.open() as storage:
+            assert await storage.count({"type": "session"}) == 2
+            assert await storage.count({"type": "app_state"}) == 0
+            assert await storage.count({"type": "_copy"}) == 2, "nothing is kept about what is gone"
 
 
 @pytest.fixture

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from google.adk.sessions.session import Session
 
 from session_adapter.entries import history_of
 from session_adapter.identity import SESSION, SessionKey, UserKey, user_scope, visible_id
 from session_adapter.levels import State, shown_levels
+from session_adapter.metadata import own_fields
 from session_adapter.models import of_known
 from session_adapter.states import APP_STATE, USER_STATE, place_of_app, place_of_user, state_in
 from session_bridges.adk_states import shown_state
-from unified_storage.interface import Entries, IUnifiedStorage, Record, Records
+from unified_storage.interface import IUnifiedStorage, Record, Records
 
 _BLANK = Session(id="", app_name="", user_id="")
 """What a session has that nobody told it."""
@@ -49,13 +51,20 @@ class Listing:
         if not any(by_user.values()):
             return []
         levels = await self._levels(by_user)
-        logs = {record["id"]: history_of(record["id"]) for records in by_user.values() for record in records}
-        newest = await self._storage.read_many(logs.values(), last=1)
+        newest = await self._newest(record for records in by_user.values() for record in records)
         return [
-            _session(user, record, levels[user], newest[logs[record["id"]]])
+            _session(user, record, levels[user], newest.get(record["id"]) or record["created_at"])
             for user, records in by_user.items()
             for record in records
         ]
+
+    async def _newest(self, records: Iterable[Record]) -> dict[str, datetime]:
+        """The times of the newest events, by record id; of sessions that have any."""
+        logs = {record["id"]: history_of(record["id"]) for record in records if _may_have_events(record)}
+        if not logs:
+            return {}
+        found = await self._storage.read_many(logs.values(), last=1)
+        return {id: entry["created_at"] for id, log in logs.items() for entry in found[log]}
 
     async def _levels(self, users: Iterable[UserKey]) -> dict[UserKey, State]:
         """What the sessions of each user show of his state and of the app's."""
@@ -68,8 +77,12 @@ class Listing:
         }
 
 
-def _session(user: UserKey, record: Record, levels: State, newest: Entries) -> Session:
-    updated = newest[0]["created_at"] if newest else record["created_at"]
+def _may_have_events(record: Record) -> bool:
+    """Whether the session was ever changed; of an import of which nobody knew the times, nobody knows that either."""
+    return record["updated_at"] != record["created_at"] or "time_unknown" in own_fields(record)
+
+
+def _session(user: UserKey, record: Record, levels: State, updated: datetime) -> Session:
     told = {
         "id": record["metadata"]["session_id"],
         "app_name": user.app_name,

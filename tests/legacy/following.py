@@ -22,10 +22,10 @@ class Watch:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     result: FollowReport | None = None
 
-    async def until(self, seen: Callable[[Pass], object]) -> Pass:
+    async def until(self, seen: Callable[[Pass], object], *, patience: float = PATIENCE) -> Pass:
         """The next pass of which *seen* says yes; one that has ended already is none."""
         begun = len(self.passes)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while True:
                 for done in self.passes[begun:]:
                     if seen(done):

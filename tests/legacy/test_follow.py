@@ -436,7 +436,7 @@ async def test_a_quiet_pass_reads_keys_only(
             add_session(connection, f"s{at}")
             add_event(connection, f"s{at}", f"e{at}", said("Hello"))
     async with followed(url(file), target, seconds=1.0) as watch:
-        await watch.until(lambda done: done.copied == sessions)
+        await watch.until(lambda done: done.copied == sessions, patience=900)
         await watch.quiet()
         with database(file) as connection:
             connection.execute("CREATE TABLE something_else (x)")

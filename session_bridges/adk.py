@@ -25,7 +25,7 @@ from session_adapter.reading import required_head
 from session_adapter.scoped_reading import Found, ScopedReading
 from session_bridges.adk_events import AdkHistory, changes_state, entry_of, event_id_of, moment_of
 from session_bridges.adk_listing import Listing
-from session_bridges.adk_revisions import FIRST, NOTES, Revision
+from session_bridges.adk_revisions import BEGUN, FIRST, NOTES, Revision
 from session_bridges.adk_states import deltas_of, shown_state
 from unified_storage.errors import StorageConfigurationError, StorageConflictError, StorageValidationError
 from unified_storage.interface import Entries, IUnifiedStorage, Record
@@ -93,7 +93,7 @@ class UnifiedSessionService(BaseSessionService):
         key = SessionKey(app_name, user_id, session_id if session_id and given else platform_uuid.new_uuid())
         deltas = deltas_of(state)
         try:
-            await self._sessions.begin(key, deltas, NOTES)
+            await self._sessions.begin(key, deltas, BEGUN)
         except errors.SessionAlreadyExistsError as error:
             raise AlreadyExistsError(f"Session with id {key.session_id} already exists.") from error
         found = await self._found(key, AdkHistory(record_id(key), last=0))

@@ -13,6 +13,7 @@ from session_adapter.levels import State, shown_levels
 from session_adapter.metadata import own_fields
 from session_adapter.models import of_known
 from session_adapter.states import APP_STATE, USER_STATE, place_of_app, place_of_user, state_in
+from session_bridges.adk_revisions import OWN_TIMES
 from session_bridges.adk_states import shown_state
 from unified_storage.interface import IUnifiedStorage, Record, Records
 
@@ -78,8 +79,8 @@ class Listing:
 
 
 def _may_have_events(record: Record) -> bool:
-    """Whether the session was ever changed; of an import of which nobody knew the times, nobody knows that either."""
-    return record["updated_at"] != record["created_at"] or "time_unknown" in own_fields(record)
+    """Whether the session was ever changed, as far as its times tell that."""
+    return record["updated_at"] != record["created_at"] or OWN_TIMES not in own_fields(record)
 
 
 def _session(user: UserKey, record: Record, levels: State, updated: datetime) -> Session:

@@ -15,6 +15,10 @@ from unified_storage.interface import Record
 
 NOTES: Mapping[str, Any] = {LOOSE_RUNS: True}
 """What the metadata of a session says in which events of an invocation stand one by one."""
+OWN_TIMES = "own_times"
+"""Says that a session's times are the storage's own, which tell whether it was ever changed; an import has others."""
+BEGUN: Mapping[str, Any] = {**NOTES, OWN_TIMES: True}
+"""What the metadata of a session says that begins here."""
 _TEXT = re.compile(r"unified:(\d+):(\d*):([01])")
 
 

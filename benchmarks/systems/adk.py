@@ -35,7 +35,7 @@ from session_adapter.entries import history_of
 from session_adapter.formats import CANONICAL
 from session_bridges.adk import UnifiedSessionService
 from session_bridges.adk_events import entry_of, moment_of
-from session_bridges.adk_revisions import NOTES
+from session_bridges.adk_revisions import BEGUN
 
 APP = "benchmark"
 HELD = 100
@@ -206,7 +206,7 @@ class OnOurs(ADK):
 
     async def _insert_sessions(self, sessions: list[tuple[Session, dict[str, Any], float]]) -> None:
         for chunk in chunks(sessions):
-            await self._storage.batch_save([_record(*each) for each in chunk])
+            await self._storage.restore([_record(*each) for each in chunk])
 
     async def _insert_events(self, session: ADKSession, events: Sequence[ADKEvent]) -> None:
         log = history_of(record_id(SessionKey(APP, session.user_id, session.id)))
@@ -218,7 +218,9 @@ def _record(session: Session, state: dict[str, Any], time: float) -> dict[str, A
     """As :meth:`UnifiedSessionService.create_session` stores it."""
     key = SessionKey(APP, session.user, session.id)
     document = {"session_id": key.session_id, "app_name": key.app_name, "user_id": key.user_id, "state": state}
-    return record_of(key, Split(CANONICAL, document, None), NOTES) | {"created_at": moment_of(time)}
+    moment = moment_of(time)
+    record = record_of(key, Split(CANONICAL, document, None), BEGUN)
+    return record | {"created_at": moment, "updated_at": moment, "version": 1}
 
 
 def _state(session: Session) -> dict[str, Any]:

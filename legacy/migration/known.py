@@ -121,22 +121,11 @@ class Known:
             f"UPDATE units SET read = :read, hash = :hash, told = :told, outcome = {outcome}"
             " WHERE id = :id AND type = :type"
         )
-        self._database.execute("BEGIN")
-        self._database.executemany(
-            update,
-            [
-                {
-                    "id": key[0],
-                    "type": key[1],
-                    "read": self._begun,
-                    "hash": hash,
-                    "outcome": item.outcome,
-                    "told": _as_json(item),
-                }
-                for key, hash, item in outcomes
-            ],
-        )
-        self._database.execute("COMMIT")
+        rows: list[dict[str, object]] = [
+            {"id": id, "type": type, "read": self._begun, "hash": hash, "outcome": item.outcome, "told": _as_json(item)}
+            for (id, type), hash, item in outcomes
+        ]
+        self._write(update, rows)
 
     # what the source has no more
 
@@ -174,7 +163,14 @@ class Known:
 
     def keep(self, kept: Mapping[RecordKey, str]) -> None:
         """They are gone from the source and stay in the target, for these reasons."""
-        self.settle((key, None, Item(None, key[0], CONFLICT, (why,), key[1])) for key, why in kept.items())
+        items = {key: self._told_before(key) for key in kept}
+        for key, why in kept.items():
+            items[key].reasons = (why,)
+        self.settle((key, None, item) for key, item in items.items())
+
+    def _told_before(self, key: RecordKey) -> Item:
+        (told,) = self._database.execute("SELECT told FROM units WHERE id = ? AND type = ?", key).fetchone()
+        return Item(None, key[0], CONFLICT, type=key[1]) if told is None else _item(told, CONFLICT)
 
     # in the end
 
@@ -197,7 +193,7 @@ class Known:
         row = self._database.execute(f"SELECT count(*) FROM units WHERE {condition}", parameters).fetchone()
         return int(row[0])
 
-    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+    def _write(self, sql: str, rows: Iterable[tuple[object, ...]] | Iterable[dict[str, object]]) -> None:
         self._database.execute("BEGIN")
         self._database.executemany(sql, rows)
         self._database.execute("COMMIT")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from legacy.migration import Following, FollowReport, Pass, follow_store, verify_stores
+from legacy.stores.parcels import CONFLICT
 
 SECONDS = 0.05
 PATIENCE = 60.0
@@ -21,6 +22,7 @@ class Watch:
     passes: list[Pass] = field(default_factory=list)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     result: FollowReport | None = None
+    conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     async def until(self, seen: Callable[[Pass], object], *, patience: float = PATIENCE) -> Pass:
         """The next pass of which *seen* says yes; one that has ended already is none."""
@@ -62,6 +64,7 @@ async def following(source: object, target: object, **how: Any) -> AsyncIterator
     finally:
         watch.stop.set()
         watch.result = await running
+        watch.conflicts = {f"{item.id}": item.reasons for item in watch.result.copy.items if item.outcome == CONFLICT}
         watch.result.close()
 
 

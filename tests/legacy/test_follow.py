@@ -212,6 +212,7 @@ async def test_what_others_changed_in_the_target_is_a_conflict_and_stays(adk: Pa
     assert await messages(target, "b") == ["Hello", "By others"]
     assert watch.ended.exit_code == 3
     assert watch.ended.copy.ledger.conflict == 2
+    assert watch.conflicts == dict.fromkeys(("a", "b"), ("changed_in_target",))
 
 
 async def test_conflicts_are_overwritten_and_deleted_where_that_is_wanted(adk: Path, target: str) -> None:

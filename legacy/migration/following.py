@@ -333,9 +333,9 @@ class _Follower:
                 overwrite=how.overwrite_conflicts,
             )
             stack.push_async_callback(target.close)
-            now.is_whole = await self._copy(source, target, now)
-            if now.is_whole:
+            if await self._copy(source, target, now):
                 await self._let_go(target, now)
+                now.is_whole = True
 
     async def _look(self, source: MarkedSource) -> None:
         """Note all that the source has, unread."""

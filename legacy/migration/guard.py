@@ -30,6 +30,6 @@ def check_mass_change(vanished: int, known: int, *, meant: int | None) -> None:
     which = f"all {vanished}" if vanished == known else f"{vanished} of {known}"
     raise MassChangeError(
         f"{which} records have vanished from the source at once, more than the {allowed} that may, so nothing was"
-        f" deleted: see that it is whole; if that is meant, say --max-delete {vanished}",
+        f" deleted: see that it is whole; if that is meant, say --delete --max-delete {vanished}",
         details={"vanished": vanished, "known": known, "allowed": allowed},
     )

@@ -308,7 +308,7 @@ def test_more_than_one_percent_or_a_hundred_or_all_are_too_many(
 async def test_a_source_that_lost_much_at_once_stops_before_anything_is_deleted(adk: Path, target: str) -> None:
     await followed_once(url(adk), target)
     delete_session(adk, "a", "b")
-    with pytest.raises(MassChangeError, match=r"2 of 5 records have vanished .* say --max-delete 2"):
+    with pytest.raises(MassChangeError, match=r"2 of 5 records have vanished .* say --delete --max-delete 2"):
         await followed_once(url(adk), target, delete=True)
     async with open_storage(target) as storage:
         assert await storage.count({"type": "session"}) == 3
@@ -402,8 +402,29 @@ async def test_a_target_that_fails_for_a_moment_is_tried_again(
         monkeypatch.setattr(IntoStorage, "take", failing)
         with database(adk) as connection:
             add_event(connection, "a", "a-2", said("More"))
-        await watch.until(lambda done: done.error == "gone away")
+        failed = await watch.until(lambda done: done.error)
+        assert (failed.error, failed.is_whole) == ("gone away", False)
         assert (await watch.until(lambda done: done.copied)).copied == 1, "what was not written is read again"
+
+
+async def test_a_target_that_fails_while_it_deletes_is_no_quiet_pass(
+    adk: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = IntoStorage.delete
+    failures = iter([StorageConnectionError("gone away")])
+
+    async def failing(self: Any, keys: Any) -> Any:
+        for error in failures:
+            raise error
+        return await delete(self, keys)
+
+    monkeypatch.setattr(IntoStorage, "delete", failing)
+    async with followed(url(adk), target, delete=True) as watch:
+        await watch.quiet()
+        delete_session(adk, "a")
+        failed = await watch.until(lambda done: done.error)
+        assert not failed.is_quiet
+        assert (await watch.until(lambda done: done.deleted)).deleted == 1
 
 
 # what it costs

@@ -109,7 +109,7 @@ def test_a_mass_change_stops_it_and_says_how_to_go_on(folder: Path, target: str)
         (folder / f"{id}.json").unlink()
     stopped = run_program("copy", folder, target, "--follow", "0", "--delete")
     assert stopped.code == 6
-    assert "say --max-delete 2" in stopped.err
+    assert "say --delete --max-delete 2" in stopped.err
     told = run_program("copy", folder, target, "--follow=0", "--delete", "--json")
     assert json.loads(told.out.splitlines()[-1])["error"]["details"] == {"vanished": 2, "known": 3, "allowed": 1}
     kept = run_program("copy", folder, target, "--follow", "0")

@@ -34,7 +34,7 @@ def expected_hash(conversation: dict[str, Any]) -> str:
 
 
 async def test_a_store_is_copied_whole(fixture_store: FixtureStore, store_url: str, target: Place) -> None:
-    told = {"source_timezone": fixture_store.manifest["timezone_of_writer"]} if "v0" in fixture_store.name else {}
+    told = zone_of(fixture_store)
     report = await copy_store(store_url, target.address, **told)
     assert report.ledger.copied == report.ledger.verified == fixture_store.manifest["sessions"], [*report.items]
     again = await copy_store(store_url, target.address, **told)
@@ -46,6 +46,11 @@ async def test_a_store_is_copied_whole(fixture_store: FixtureStore, store_url: s
             assert await found(storage, id, expected) == expected, id
     verified = await verify_stores(store_url, target.address)
     assert (verified.equal, verified.different, verified.missing) == (verified.compared, 0, 0)
+
+
+def zone_of(store: FixtureStore) -> dict[str, Any]:
+    """What a copy has to be told of the times in *store*."""
+    return {"source_timezone": store.manifest["timezone_of_writer"]} if "v0" in store.name else {}
 
 
 async def hashes(storage: IUnifiedStorage) -> dict[str, str]:
@@ -109,11 +114,17 @@ async def test_looking_tells_what_it_is(fixture_store: FixtureStore, store_url: 
     assert facts.kind in {format.name for format in peer_formats() if format.family == fixture_store.family}
 
 
-async def test_the_source_stays_as_it_is(fixture_store: FixtureStore, store_url: str, tmp_path: Path) -> None:
+async def test_the_source_stays_as_it_is(
+    fixture_store: FixtureStore, store_url: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     if fixture_store.lives_on not in ("sqlite", "file"):
         pytest.skip("a server's store has no bytes to compare; see the command log")
     before = digests(tmp_path)
     await inspect_place(store_url)
+    target = f"sqlite:///{tmp_path_factory.mktemp('ours')}/ours.db"
+    report = await copy_store(store_url, target, **zone_of(fixture_store))
+    await verify_stores(store_url, target)
+    assert report.ledger.copied == fixture_store.manifest["sessions"]
     assert digests(tmp_path) == before
 
 

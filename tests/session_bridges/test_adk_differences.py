@@ -13,9 +13,10 @@ from google.adk.sessions.session import Session
 
 from session_bridges.adk import UnifiedSessionService
 from session_bridges.adk_revisions import Revision
-from tests.places import Place
+from tests.places import Place, place_on
 from tests.session_adapter.delegates import Spy
 from tests.session_bridges.adk_services import APP, BRIDGES, NAMED, OWN, USER, WHOSE, changed, said, service_of, stored
+from tests.unified_storage.postgresql.statements import noted
 from unified_storage import open_storage
 from unified_storage.errors import StorageCapacityError, StorageClosedError, StorageValidationError
 
@@ -216,6 +217,20 @@ async def test_what_is_read_and_written_does_not_grow_with_the_history():
     spy.forget()
     assert len((await bridge.list_sessions(**WHOSE)).sessions) == 10
     assert spy.verbs == ["page", "list"]  # none of them was ever changed
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("conflict", ["error", "merge"])
+async def test_an_event_alone_is_one_statement_on_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflict: Any
+):
+    async with place_on("postgresql", tmp_path) as place, place.open() as storage:
+        bridge = UnifiedSessionService(storage, conflict=conflict)
+        session = await bridge.create_session(**NAMED)
+        sent = noted(monkeypatch)
+        for at in range(5):
+            await bridge.append_event(session, said(f"m{at}"))
+        assert sent == ["owner"] * 5
 
 
 def test_what_a_session_object_has_seen_is_written_on_it_as_text():

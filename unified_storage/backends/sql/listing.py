@@ -35,7 +35,7 @@ from unified_storage.order_keys import index_key
 from unified_storage.ordering import Order, after, cursor_of, ordered
 from unified_storage.record import is_system
 
-_ENDED = "r.expires_at IS NOT NULL AND r.expires_at <= ?"
+_ENDING = "r.expires_at IS NOT NULL"
 _LIVING = "r.expires_at IS NULL OR r.expires_at > ?"
 _OF_TYPE = "r.type = ?"
 _CHUNK = 500
@@ -270,7 +270,7 @@ def _counted(store: Store, selected: Selection) -> Call:
     living, everything = selected.clause, selected.unended
     counted = f"SELECT count(*) {records_of}"
     text = (
-        f"SELECT CASE WHEN EXISTS (SELECT 1 {records_of} {_ENDED}) "
+        f"SELECT CASE WHEN (SELECT min(r.expires_at) {records_of} {_ENDING}) <= ? "
         f"THEN ({counted} {living.text}) ELSE ({counted} {everything.text}) END"
     )
     return Call(text, [store.now(), *living.values, *everything.values], is_all=True)

@@ -22,7 +22,7 @@ def test_row_comes_out_as_the_table_says(row: Row) -> None:
     outcome = explore(row.rules)
     assert outcome.verdict.startswith(row.expected), (outcome.complaint, outcome.story)
     assert bool(outcome.story) == (row.expected != HOLDS)
-    assert written_down()[row.name] == (outcome.verdict, outcome.states), "results.txt is of other rules: make model"
+    assert written_down()[row.name] == (outcome.verdict, outcome.states), "results.txt is of other rules"
 
 
 def written_down() -> dict[str, tuple[str, int]]:

@@ -95,6 +95,15 @@ def http(
 
 
 @app.command()
+def http_report(file: Annotated[Path, typer.Argument(help="The file of a run beside AgentOS.")]) -> None:
+    """Keep a run beside AgentOS: its file, and the page of the documentation that shows it."""
+    from benchmarks.http_page import PAGE, keep
+
+    keep(file)
+    console.print(f"{PAGE} shows {file}")
+
+
+@app.command()
 def show(file: Annotated[Path, typer.Argument(help="The file of a run.")] = FOLDER / "full.json") -> None:
     """Show the tables of a run once more."""
     _show(Results(file, json.loads(file.read_text(encoding="utf-8"))))

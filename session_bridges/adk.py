@@ -89,13 +89,12 @@ class UnifiedSessionService(BaseSessionService):
         Raises:
             AlreadyExistsError: there is one of this id; nothing is changed then.
         """
-        given = session_id is not None and session_id.strip()
-        key = SessionKey(app_name, user_id, session_id if session_id and given else platform_uuid.new_uuid())
-        deltas = deltas_of(state)
+        id = session_id if session_id and session_id.strip() else platform_uuid.new_uuid()
+        key = SessionKey(app_name, user_id, id)
         try:
-            await self._sessions.begin(key, deltas, BEGUN)
+            await self._sessions.begin(key, deltas_of(state), BEGUN)
         except errors.SessionAlreadyExistsError as error:
-            raise AlreadyExistsError(f"Session with id {key.session_id} already exists.") from error
+            raise AlreadyExistsError(f"Session with id {id} already exists.") from error
         found = await self._found(key, AdkHistory(record_id(key), last=0))
         if found is None:
             raise _not_found(key)  # somebody has deleted it already

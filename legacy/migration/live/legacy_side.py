@@ -103,7 +103,9 @@ class LegacySide:
         return answer
 
 
-async def confirmed(legacy: LegacySide, ids: Iterable[str]) -> dict[str, Document | StorageError | None]:
+async def confirmed(
+    legacy: LegacySide, ids: Iterable[str], *, look_again: bool = True
+) -> dict[str, Document | StorageError | None]:
     """What L holds of each of *ids*; None only for what a second look, another question and the listing do not find.
 
     An error stands for a session that cannot be read, such as a damaged file: it is there, whatever it holds.
@@ -111,7 +113,7 @@ async def confirmed(legacy: LegacySide, ids: Iterable[str]) -> dict[str, Documen
     found: dict[str, Document | StorageError | None] = {}
     for id in ids:
         found[id] = await _looked(legacy, id)
-    missing = [id for id, document in found.items() if document is None]
+    missing = [id for id, document in found.items() if document is None and look_again]
     if missing:
         listed = set(await legacy.ids())
         for id in missing:

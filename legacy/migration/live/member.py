@@ -149,6 +149,9 @@ class Member:
             StorageError: U cannot be asked, so that nobody knows which store is right.
             StorageConfigurationError: another living program has this name.
         """
+        if not self._rules.restart_reads_phase:
+            self._followed, self._is_serving = Followed(0, Phase.LEGACY_ONLY), True
+            return
         await self._replace_dead()
         if self._folder is not None and self.journal is None:
             self.journal = await asyncio.to_thread(Journal.of, self._folder, self.name)

@@ -271,7 +271,8 @@ class Pass:
         before = await items_in(self._storage, ids)
         still = [item for item in before.values() if item.intent is None or self._rules.backfill != "checked"]
         steps.at("pass:items-read")
-        found = await confirmed(self._legacy, [item.session_id for item in still])
+        wanted = [item.session_id for item in still]
+        found = await confirmed(self._legacy, wanted, look_again=self._rules.confirm_absence)
         self._check_answers(found)
         steps.at("pass:legacy-read")
         answers = {item.id: (item, found[item.session_id]) for item in still}

@@ -97,7 +97,8 @@ class Recovery:
 
     async def from_legacy(self, grant: Grant) -> bool:
         """Bring U to what L holds, and release; False where L does not answer or cannot be believed."""
-        found = (await confirmed(self._legacy, [grant.session_id]))[grant.session_id]
+        looked = await confirmed(self._legacy, [grant.session_id], look_again=self._rules.confirm_absence)
+        found = looked[grant.session_id]
         steps.at("recover:legacy-read")
         if isinstance(found, StorageIntegrityError):
             await self._intents.release(grant, set_aside(found))

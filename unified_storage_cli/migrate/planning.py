@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +44,8 @@ def plan(
 
     The plan may hold a password, and nobody else can read its file.
     """
+    import asyncio
+
     from legacy.migration.live.plan import made_plan
 
     made = asyncio.run(made_plan(source, target, source_timezone=source_timezone))

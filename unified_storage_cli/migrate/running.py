@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +78,8 @@ def run(
 
 
 async def _unless_panic(running: Any, panic_file: Path | None) -> PassState:
+    import asyncio
+
     from legacy.migration.live.failures import GuardStoppedError
 
     task: asyncio.Task[PassState] = asyncio.ensure_future(running)

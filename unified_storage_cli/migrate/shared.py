@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -31,6 +29,8 @@ ShadowReads = Annotated[
 
 def with_stores(file: Path, work: Callable[[IUnifiedStorage, LegacySide, Plan], Awaitable[T]]) -> T:
     """What *work* gives, with the stores that the plan in *file* names; SIGTERM interrupts it as Ctrl-C does."""
+    import asyncio
+
     from legacy.migration.live.plan import Plan, opened
 
     plan = Plan.read(file)
@@ -44,6 +44,8 @@ def with_stores(file: Path, work: Callable[[IUnifiedStorage, LegacySide, Plan], 
 
 
 def _interrupt_on_sigterm() -> None:
+    import signal
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

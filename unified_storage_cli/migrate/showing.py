@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -59,6 +58,8 @@ def status(
     ]
 
     async def work(storage: IUnifiedStorage, _: LegacySide, __: Plan) -> dict[str, Any]:
+        import asyncio
+
         from legacy.migration.live.status import status as asked
 
         facts = await asked(storage, shadow_reads=shadow_reads)

@@ -30,7 +30,7 @@ from session_api.encoding import answer
 from session_api.found_tables import AGNO, database_at
 from session_api.our_rows import new_record
 from session_api.our_tables import OurTables
-from session_api.tables import SessionTables, SessionType
+from session_api.tables import SessionTables
 from tests.session_api.agno_places import insert_session, make_tables
 from unified_storage import IUnifiedStorage, open_storage
 

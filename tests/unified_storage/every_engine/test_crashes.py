@@ -49,7 +49,7 @@ class Load:
         marks = [len(written) + count for written in self.acknowledged]
         async with asyncio.timeout(60):
             for written, mark in zip(self.acknowledged, marks, strict=True):
-                while len(written) < mark:  # noqa: ASYNC110 (an event would stand in every writer's way)
+                while len(written) < mark:
                     await asyncio.sleep(0.01)
 
     async def check(self, *, everything: bool = True) -> None:

@@ -35,13 +35,13 @@ class Witness:
     async def sees(self, count: int) -> None:
         """Wait until the server has *count* connections of the test; it needs a moment to notice that one is gone."""
         async with asyncio.timeout(10):
-            while await self.count() != count:  # noqa: ASYNC110 (the server tells nobody)
+            while await self.count() != count:
                 await asyncio.sleep(0.01)
 
     async def sees_state(self, state: str) -> None:
         """Wait until one of the test's connections is in this state."""
         async with asyncio.timeout(10):
-            while state not in await self.states():  # noqa: ASYNC110 (the server tells nobody)
+            while state not in await self.states():
                 await asyncio.sleep(0.005)
 
     async def terminate(self, pids: Iterable[int], *, wait: bool = True) -> None:

@@ -575,7 +575,7 @@ async def _commits(witness: Witness) -> None:
     """Wait until the server is busy with a commit of the test's."""
     busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'active' AND query = 'COMMIT'"
     async with asyncio.timeout(10):
-        while not await witness.connection.fetchval(busy, witness.name):  # noqa: ASYNC110 (the server tells nobody)
+        while not await witness.connection.fetchval(busy, witness.name):
             await asyncio.sleep(0.005)
 
 

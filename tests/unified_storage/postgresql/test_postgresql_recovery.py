@@ -272,7 +272,7 @@ async def _went_on(storage: IUnifiedStorage, crash: Any) -> None:
     before = len(done)
     await asyncio.to_thread(crash)
     async with asyncio.timeout(90):
-        while len(done) < before + 30:  # noqa: ASYNC110 (six tasks add to it)
+        while len(done) < before + 30:
             await asyncio.sleep(0.01)
     over.set()
     await asyncio.gather(*working)

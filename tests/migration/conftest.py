@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from legacy.migration.live.rules import ALL
+from tests.migration.by_hand import Play
 from tests.migration.stores import Stores, stores_on
 from tests.places import engines, place_on
 
@@ -18,3 +20,11 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     """Both stores, on every engine that can be a target."""
     async with place_on(request.param, tmp_path) as place, stores_on(place, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def play(stores: Stores) -> AsyncIterator[Play]:
+    """Programs whose every step the test decides."""
+    play = Play(stores, ALL)
+    yield play
+    await play.end()

@@ -395,7 +395,12 @@ ABLATIONS = [
     Ablation("recover", nobody_ends_what_a_dead_program_began, "stuck"),
     Ablation("recover_by_intent", a_write_of_the_old_phase_is_recovered_in_the_new, "un-seen"),
     Ablation("restart_reads_phase", a_program_starts_without_asking_for_the_phase, "lost"),
-    Ablation("closed_in_shadow", the_target_goes_away_during_shadow_reads, "lost"),
+    Ablation(
+        "closed_in_shadow",
+        the_target_goes_away_during_shadow_reads,
+        "lost",
+        beside=(("acknowledge_resolved", False),),
+    ),
     Ablation("journal_first", a_program_dies_between_its_journal_and_the_legacy_store, "un-seen"),
     Ablation("outbox_when_settled", the_legacy_store_goes_away_while_somebody_reads_it, "lost"),
     Ablation("suspects", a_write_is_taken_from_a_living_program, "stores differ"),

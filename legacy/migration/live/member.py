@@ -19,7 +19,7 @@ from uuid import uuid4
 from legacy.migration.live import steps
 from legacy.migration.live.evicting import evict_dead
 from legacy.migration.live.failures import EvictedError, GuardStoppedError
-from legacy.migration.live.intents import ATTEMPTS, is_abandoned
+from legacy.migration.live.intents import ATTEMPTS
 from legacy.migration.live.journal import Journal, journal_path
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import Rules
@@ -276,15 +276,15 @@ class Member:
 
 
 async def foreign_writes(storage: IUnifiedStorage, phase: Phase) -> list[Item]:
-    """The sessions whose write was abandoned, or taken from its owner, in a phase that believed the other store."""
+    """The sessions whose write was begun, or taken from its owner, in a phase that believed the other store.
+
+    None begins any more once the phase has changed. One that failed half way looks like one under way as long as its
+    owner could not say so, and somebody may have seen what it wrote: who then read the other store would un-see it.
+    """
     marked = await items_marked(storage, OPEN, ODD)
     return [item for item in marked if _is_foreign(item, phase)]
 
 
 def _is_foreign(item: Item, phase: Phase) -> bool:
-    intent = item.intent
-    if item.suspect is not None and not item.suspect.has_primary_of(phase):
-        return True
-    if intent is None or intent.phase.has_primary_of(phase):
-        return False
-    return intent.recovering or is_abandoned(intent)
+    phases = [item.suspect, None if item.intent is None else item.intent.phase]
+    return any(one is not None and not one.has_primary_of(phase) for one in phases)

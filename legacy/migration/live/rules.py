@@ -27,7 +27,7 @@ class Rules:
     gate_intents: bool = True
     """U becomes primary when no write of an older phase, and no abandoned one, is open."""
     acknowledge_resolved: bool = True
-    """A member follows to the other primary when no abandoned write of the old one is left."""
+    """A member follows to the other primary when no write of the old one is left."""
     acknowledge_drained: bool = True
     """A member acknowledges shadow reads with an empty journal."""
     recover: bool = True

@@ -9,9 +9,11 @@ import pytest
 
 from legacy.migration.live.evicting import evict_dead, evict_unproven, member_named
 from legacy.migration.live.failures import EvictedError, GateRefusedError, GuardStoppedError
+from legacy.migration.live.member import Member
 from legacy.migration.live.passes import pass_in
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.rules import ALL
+from legacy.migration.live.settling import settle
 from legacy.migration.live.state import ODD, items_marked, members_in, migration_in
 from legacy.migration.live.switching import switch, switch_frozen
 from tests.migration.by_hand import Play, Program
@@ -68,6 +70,8 @@ async def test_two_living_programs_have_not_one_name(play: Play) -> None:
     play.programs.append(twin)
     with pytest.raises(StorageConfigurationError):
         await twin.member.join()
+    with pytest.raises(StorageConfigurationError, match="is there already"):
+        await Member(play.stores.storage, name="a", journal=None, rules=ALL).join()
     a.kill()
     await twin.start()
     assert [one.incarnation for one in await members_in(play.stores.storage)] == [twin.member.me().incarnation]
@@ -119,6 +123,7 @@ async def test_only_a_journal_that_may_tell_something_makes_the_pass_void(play: 
     storage = play.stores.storage
     void = await evict_dead(storage, await member_named(storage, "a"))
     assert void is (journal != "empty")
+    assert await settle(storage) is not void, "the others acknowledge it first"
     assert (await pass_in(storage)).counts_for(await migration_in(storage)) is not void
 
 

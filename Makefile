@@ -32,7 +32,7 @@ LIBRARIES = $(if $(filter all,$(REQUIRE_ENGINES)),$(BENCH))
 SCALE_TEST := $(or $(UNIFIED_STORAGE_SCALE),0.02)
 SCALE_CHECK := $(or $(UNIFIED_STORAGE_SCALE),0.1)
 
-.PHONY: help demo test check after-test contract-test model static stress format format-check lint types floors lock bench bench-quick bench-test bridges-test services clean
+.PHONY: help demo test check after-test contract-test model static stress faults format format-check lint types floors lock bench bench-quick bench-test bridges-test services clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ after-test: static $(BENCH) # what `make check` does and `make test` has not don
 stress: $(DEV) ## the full counts; goes on where it stopped (FRESH=1 begins again), report in .stress/
 	$(if $(FRESH),rm -rf .stress)
 	UNIFIED_STORAGE_SCALE=1 $(PYTEST) -p tests.stress_memory -m "stress or scaled" $(ARGS)
+
+faults: ## of that, the trials of the live migration, whose processes are killed and stopped
+	@$(MAKE) stress ARGS="tests/migration $(ARGS)"
 
 contract-test: $(DEV) ## replay the recorded answers of AgentOS against the HTTP service
 	$(PYTEST) tests/session_api/test_contract.py $(ARGS)

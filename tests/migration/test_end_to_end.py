@@ -39,3 +39,9 @@ def test_nothing_is_lost_doubled_or_brought_back(place: Place, tmp_path: Path, p
 @pytest.mark.parametrize("seed", range(scaled(100, minimum=1)))
 def test_kill_9_of_anybody_loses_nothing(place: Place, tmp_path: Path, seed: int) -> None:
     assert_right(Trial(tmp_path, place.address, seed=seed, kills=4, phases=(*THERE_AND_BACK, 4)).run())
+
+
+@pytest.mark.scaled
+@pytest.mark.parametrize("seed", range(scaled(50, minimum=1)))
+def test_who_stands_still_while_the_phase_changes_loses_nothing(place: Place, tmp_path: Path, seed: int) -> None:
+    assert_right(Trial(tmp_path, place.address, seed=seed, stops=3, phases=(*THERE_AND_BACK, 4)).run())

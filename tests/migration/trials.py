@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ STEPS = {
     "switch": ("switch:decided", "switch:done"),
 }
 """Where a process of each kind is killed."""
+STANDS_STILL = 3.0
+"""Seconds for which a process is stopped."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Outcome:
 
     Attributes:
         wrong: what the histories and both stores say against each other.
-        killed: which processes were killed, and where.
+        killed: which processes were killed or stopped, and where.
     """
 
     wrong: list[Violation]
@@ -81,6 +84,7 @@ class Trial:
 
     Args:
         kills: how many processes are killed on the way.
+        stops: how many processes stand still for three seconds on the way, while the phase changes.
     """
 
     folder: Path
@@ -89,27 +93,33 @@ class Trial:
     sessions: int = 60
     clients: int = 3
     kills: int = 0
+    stops: int = 0
     phases: Sequence[int] = THERE
     between: float = 0.4
     killed: list[str] = field(default_factory=list)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _timers: list[threading.Timer] = field(default_factory=list)
 
     def run(self) -> Outcome:
         begun = time.monotonic()
         self._random = random.Random(self.seed)
         initial = self._fill()
         asyncio.run(self._begin())
-        to_kill = [self._random.randrange(len(self.phases)) for _ in range(self.kills)]
+        to_kill, to_stop = (
+            [self._random.randrange(len(self.phases)) for _ in range(count)] for count in (self.kills, self.stops)
+        )
         try:
             for number in range(self.clients):
                 self._start_client(f"c{number}")
             self._start("runner")
             for place, phase in enumerate(self.phases):
-                self._go_to(phase, kills=to_kill.count(place))
+                self._go_to(phase, kills=to_kill.count(place), stops=to_stop.count(place))
             (self.folder / "stop").touch()
             self._end_clients()
             return asyncio.run(self._outcome(initial, begun))
         finally:
+            for timer in self._timers:
+                timer.cancel()
             for process in self._processes.values():
                 process.kill()
                 process.wait()
@@ -158,6 +168,24 @@ class Trial:
             self.killed.append(f"{name} at {step}")
         self._again(name)
 
+    def _stop_one(self) -> None:
+        """Let a process stand still at a random moment or step; it goes on in three seconds."""
+        name = self._random.choice([*(f"c{number}" for number in range(self.clients)), "runner"])
+        place = "random"
+        if self._random.random() < 0.5:
+            self._processes[name].send_signal(signal.SIGSTOP)
+        else:
+            place = f"{self._random.choice(STEPS['runner' if name == 'runner' else 'client'])}#2"
+            self._end(name, signal.SIGKILL)
+            self._again(name, SLEEP_AT=place)
+            with_time = time.monotonic() + 3 * self.between + 1.0
+            while not _stands_still(self._processes[name]) and time.monotonic() < with_time:
+                time.sleep(0.02)
+        self.killed.append(f"{name} stopped at {place}")
+        timer = threading.Timer(STANDS_STILL, self._processes[name].send_signal, [signal.SIGCONT])
+        timer.start()
+        self._timers.append(timer)
+
     def _again(self, name: str, **environment: str) -> None:
         if name == "runner":
             self._start("runner", **environment)
@@ -179,8 +207,10 @@ class Trial:
 
     # phases
 
-    def _go_to(self, phase: int, *, kills: int) -> None:
+    def _go_to(self, phase: int, *, kills: int, stops: int) -> None:
         time.sleep(self.between)
+        for _ in range(stops):
+            self._stop_one()
         for _ in range(kills):
             self._kill_one()
         end = time.monotonic() + 120
@@ -242,3 +272,7 @@ class Trial:
         held = await held_in(storage, [id for head in heads if (id := session_id_in(head)) is not None])
         found = {id: content_of(one.document) for id, one in held.items()}
         return {id: content for id, content in found.items() if content is not None}
+
+
+def _stands_still(process: subprocess.Popen[bytes]) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

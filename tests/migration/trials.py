@@ -98,7 +98,6 @@ class Trial:
     between: float = 0.4
     killed: list[str] = field(default_factory=list)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _timers: list[threading.Timer] = field(default_factory=list)
 
     def run(self) -> Outcome:
         begun = time.monotonic()
@@ -118,8 +117,6 @@ class Trial:
             self._end_clients()
             return asyncio.run(self._outcome(initial, begun))
         finally:
-            for timer in self._timers:
-                timer.cancel()
             for process in self._processes.values():
                 process.kill()
                 process.wait()
@@ -182,9 +179,7 @@ class Trial:
             while not _stands_still(self._processes[name]) and time.monotonic() < with_time:
                 time.sleep(0.02)
         self.killed.append(f"{name} stopped at {place}")
-        timer = threading.Timer(STANDS_STILL, self._processes[name].send_signal, [signal.SIGCONT])
-        timer.start()
-        self._timers.append(timer)
+        threading.Thread(target=_go_on, args=[self._processes[name]], daemon=True).start()
 
     def _again(self, name: str, **environment: str) -> None:
         if name == "runner":
@@ -274,5 +269,16 @@ class Trial:
         return {id: content for id, content in found.items() if content is not None}
 
 
+def _go_on(process: subprocess.Popen[bytes]) -> None:
+    """Let *process* go on when it has stood still long enough, however late it came to stop."""
+    while process.poll() is None and not _stands_still(process):
+        time.sleep(0.02)
+    time.sleep(STANDS_STILL)
+    process.send_signal(signal.SIGCONT)
+
+
 def _stands_still(process: subprocess.Popen[bytes]) -> bool:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    try:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except FileNotFoundError:
+        return False  # it has ended

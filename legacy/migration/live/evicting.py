@@ -52,7 +52,7 @@ async def evict_dead(storage: IUnifiedStorage, member: MemberState, *, rules: Ru
     """Send away *member*, which has ended; whether the pass has to be made anew.
 
     Its unfinished writes are abandoned with it. What its journal may still tell makes the pass void, unless it is known
-    to tell nothing: it had acknowledged shadow reads, has no journal, or somebody has drained it.
+    to tell nothing: it could not begin one, has none, or somebody has drained it.
     """
     is_told = await _has_told_all(member)
     steps.at("evict:journal-seen")
@@ -66,9 +66,10 @@ async def evict_dead(storage: IUnifiedStorage, member: MemberState, *, rules: Ru
             if item.intent is not None and item.intent.process == member.process:
                 await save_item(tx, item.stepped(intent=replace(item.intent, is_open=True)))
         await tx.delete(member.member, type=MEMBER_TYPE)
-        if is_told or not rules.evict_voids_pass:
+        migration = await migration_in(tx)
+        if is_told or _asks_before_it_writes(member, migration) or not rules.evict_voids_pass:
             return False
-        await _void_pass(tx, await migration_in(tx))
+        await _void_pass(tx, migration)
         return True
 
     return await storage.atomically(step, attempts=ATTEMPTS)
@@ -82,13 +83,14 @@ async def evict_unproven(storage: IUnifiedStorage, name: str) -> None:
 
     Raises:
         GateRefusedError: it may write the legacy store without asking, as every member may until it has acknowledged
-            ``shadow_read``.
+            ``shadow_read``, and again after a way back to ``dual_write``.
         StorageNotFoundError: there is no such member.
     """
 
     async def step(tx: IUnifiedStorage) -> None:
         member = await member_named(tx, name)
-        if member.acked_phase < Phase.SHADOW_READ:
+        migration = await migration_in(tx)
+        if not _asks_before_it_writes(member, migration):
             told = f"{name!r} may be writing the legacy store alone, which nobody could see: end its process first"
             raise GateRefusedError(told, details={"member": name, "reasons": [told]})
         for item in await items_marked(tx, OPEN):
@@ -96,7 +98,7 @@ async def evict_unproven(storage: IUnifiedStorage, name: str) -> None:
                 intent = replace(item.intent, is_open=True)
                 await save_item(tx, item.stepped(intent=intent, suspect=intent.phase, suspected=name))
         await tx.save(replace(member, evicted=UNPROVEN).record(), expected_version=member.version)
-        await save_migration(tx, await migration_in(tx))  # so that no change of phase is decided beside this
+        await save_migration(tx, migration)  # so that no change of phase is decided beside this
 
     await storage.atomically(step, attempts=ATTEMPTS)
 
@@ -106,8 +108,13 @@ async def _void_pass(tx: IUnifiedStorage, migration: Migration) -> None:
     await save_migration(tx, replace(moved, pass_from=moved.epoch))
 
 
+def _asks_before_it_writes(member: MemberState, migration: Migration) -> bool:
+    """Whether it can have written nothing in L alone; on the way back it may go by phase 1 and not have said so yet."""
+    return min(member.acked_phase, migration.phase) >= Phase.SHADOW_READ
+
+
 async def _has_told_all(member: MemberState) -> bool:
-    if member.acked_phase >= Phase.SHADOW_READ or member.journal is None or member.journal_drained:
+    if member.journal is None or member.journal_drained:
         return True
     return await asyncio.to_thread(_is_empty, Path(member.journal))
 

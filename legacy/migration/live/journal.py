@@ -122,4 +122,6 @@ class Journal:
         """Let go of it; *remove* where nothing is in it that somebody has to drain."""
         if remove:
             self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        with self._guard:
+            descriptor, self._descriptor = self._descriptor, -1  # its number may soon be another file's
+            os.close(descriptor)

@@ -145,6 +145,9 @@ class MigratingSessionService:
 
     async def delete_session(self, session_id: str, *, expected_version: int | None = None) -> None:
         """Delete a session, or raise ``SessionNotFoundError``."""
+        if self._is_over:
+            await self._sessions.delete_session(session_id, expected_version=expected_version)
+            return
         await self._write(Delete(session_id, expected_version))
 
     async def list_sessions(

@@ -53,6 +53,7 @@ class Upkeep:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        self._tell_what_is_left()
 
     async def _run(self) -> None:
         """Until it is cancelled, or nothing can change any more."""
@@ -67,24 +68,34 @@ class Upkeep:
 
     async def once(self) -> None:
         """Look once, and do what is to be done."""
-        self._member.tell(open_writes=len(self._writer.open) + len(self._writer.lost))
+        self._tell_what_is_left()
         await self._member.look()
         await self._writer.end_open()
         await self._drain_mine()
         await self._adopt()
 
+    def _tell_what_is_left(self) -> None:
+        """As it is, not as it was told: a write may tell of its journal while something older is being written down."""
+        journal = self._member.journal
+        left = len(self._writer.open) + len(self._writer.lost)
+        self._member.tell(open_writes=left, journal_empty=journal is None or not journal.size)
+
     async def _drain_mine(self) -> None:
         journal = self._member.journal
-        if journal is None or self._member.state.journal_empty or self._writer.journalling:
+        if journal is None or not journal.size:
             return
-        if not self._is_drainable((await migration_in(self._storage)).phase):
-            await self._set_aside(journal)
-            self._member.tell(journal_empty=True)
-            return
+        is_drainable = self._is_drainable((await migration_in(self._storage)).phase)
         known = journal.size
-        if await self._writer.drain(await asyncio.to_thread(journal.ids)):
+        if (
+            self._writer.journalling
+        ):  # asked after the size: what is in these bytes has been written to L, or is not now
+            return
+        if not is_drainable:
+            await self._set_aside(journal)
+        elif await self._writer.drain(await asyncio.to_thread(journal.ids)):
             # what was added meanwhile is drained the next time: it is told by the file having grown
-            self._member.tell(journal_empty=await asyncio.to_thread(journal.clear, known))
+            await asyncio.to_thread(journal.clear, known)
+        self._tell_what_is_left()
 
     async def _adopt(self) -> None:
         """Drain the journals of programs in the same folder that have ended."""

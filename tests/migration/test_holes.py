@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from legacy.memory_store import MemorySessionStore
 from legacy.migration.live import upkeep
 from legacy.migration.live.evicting import evict_unproven
 from legacy.migration.live.failures import GateRefusedError
 from legacy.migration.live.finishing import finish
 from legacy.migration.live.phases import Phase
-from legacy.migration.live.state import MEMBER_TYPE, Migration, members_in, migration_in
+from legacy.migration.live.state import MEMBER_TYPE, ODD, Migration, items_marked, members_in, migration_in
 from legacy.migration.live.switching import settled, switch
 from tests.migration.by_hand import Play, Program
 from tests.migration.stores import Stores, document
@@ -151,3 +152,27 @@ async def test_who_has_ended_is_forgotten_when_the_migration_is_finished(play: P
     a.kill()
     await finish(play.stores.storage, play.run.side)
     assert [one.member for one in await members_in(play.stores.storage)] == ["b"]
+
+
+async def test_a_session_that_the_target_refuses_is_set_aside_and_the_pass_goes_on(stores: Stores) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    stores.legacy = MemorySessionStore()
+    for id, told in (("deep", deep), ("s", document("s"))):
+        assert stores.legacy.save_session(id, told)
+    await stores.to(DUAL)
+    ledger = (await stores.copy()).ledger
+    assert (ledger.read, ledger.copied, ledger.quarantined) == (2, 1, 1)
+    assert await stores.in_target("s") == document("s")
+    assert [one.id for one in await items_marked(stores.storage, ODD)] == ["deep"]
+
+
+async def test_an_id_that_can_name_no_session_of_the_target_is_counted_as_quarantined(stores: Stores) -> None:
+    stores.legacy = MemorySessionStore()
+    for id in ("x" * 2000, "s"):
+        assert stores.legacy.save_session(id, document(id))
+    await stores.to(DUAL)
+    state = await stores.copy()
+    assert (state.ledger.read, state.ledger.copied, state.ledger.quarantined) == (2, 1, 1)
+    assert (state.done, state.total, state.ledger.is_closed) == (2, 2, True)

@@ -18,7 +18,7 @@ from unified_storage.interface import IUnifiedStorage
 
 COPIED, EQUAL, TOMBSTONED = "copied", "equal", "tombstoned"
 QUARANTINE_TYPE = "_migration_quarantine"
-_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """For sessions that tell no time: the same whenever they are copied again."""
 
 Answer = Document | StorageError | None
@@ -70,7 +70,7 @@ class Batch:
                 kept.append(kept_record(item, there))
         # items before sessions, as writes take them: so nobody waits for another in a ring
         await tx.batch_save([item.record() for item in changed])
-        await import_documents(tx, documents, self._zone, unknown_time=_UNKNOWN_TIME)
+        await import_documents(tx, documents, self._zone, unknown_time=UNKNOWN_TIME)
         for session_id in deleted:
             await delete_document(tx, session_id)
         await tx.batch_save(kept)

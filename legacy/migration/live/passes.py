@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from legacy.migration.live import steps
-from legacy.migration.live.batches import EQUAL, Batch
+from legacy.migration.live.batches import EQUAL, UNKNOWN_TIME, Answer, Batch
 from legacy.migration.live.failures import AbsenceUnclearError, GuardStoppedError, LegacyStoreError
 from legacy.migration.live.intents import ATTEMPTS, is_abandoned
 from legacy.migration.live.legacy_side import Document, LegacySide, confirmed
@@ -21,7 +21,9 @@ from legacy.migration.live.phases import Phase
 from legacy.migration.live.recovering import Recovery
 from legacy.migration.live.roster import Roster
 from legacy.migration.live.rules import ALL, Rules
-from legacy.migration.live.state import Item, Migration, items_in, migration_in, standing_in
+from legacy.migration.live.state import QUARANTINED, Item, Migration, items_in, migration_in, standing_in
+from legacy.migration.live.unified_side import why_not_storable
+from legacy.migration.live.writes import NOT_STORABLE
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageError
 from unified_storage.interface import IUnifiedStorage, Record
@@ -36,6 +38,8 @@ _FEW_SAMPLES, _MOST_SAMPLES = 2, 240
 _LOOKS = 200
 """After so many, a session that the legacy store lists and does not hand out is quarantined."""
 
+Looked = tuple[Item, Answer]
+"""A session before L was asked, and what L said."""
 OnBatch = Callable[["PassState"], None]
 Pace = Callable[[int], Awaitable[None]]
 """Called after a batch with how many sessions it had; returns when the next may begin."""
@@ -210,12 +214,12 @@ class Pass:
             state = await self._begun()
             await roster.fill(self._storage, self._legacy, orphans=self._rules.orphans)
             await self._check_source(roster)
-            state = await self._sized(state, roster.total)
+            state = await self._sized(state, roster.total + len(roster.refused))
             while ids := roster.behind(state.after, self._batch):
                 state = await self._step(state, ids, after=ids[-1])
                 if on_batch is not None:
                     on_batch(state)
-            return await self._completed(await self._until_nothing_moves(state))
+            return await self._completed(await self._until_nothing_moves(state), refused=len(roster.refused))
         finally:
             roster.close()
 
@@ -235,9 +239,11 @@ class Pass:
     async def _sized(self, state: PassState, total: int) -> PassState:
         return await self._saved(replace(state, total=total))
 
-    async def _completed(self, state: PassState) -> PassState:
+    async def _completed(self, state: PassState, *, refused: int) -> PassState:
+        """Complete it; the *refused* ids of L name no session that U could hold, and are to be looked at."""
         steps.at("pass:ends")
-        return await self._saved(replace(state, complete=True))
+        ledger = state.ledger.with_counted([QUARANTINED] * refused)
+        return await self._saved(replace(state, done=state.done + refused, ledger=ledger, complete=True))
 
     async def _saved(self, state: PassState) -> PassState:
         await self._storage.save(state.record(), expected_version=state.version)
@@ -263,7 +269,7 @@ class Pass:
                 if is_abandoned(item.intent):
                     await self._recovery.end(item)
             retried = replace(state, ledger=replace(state.ledger, retried=state.ledger.retried + len(state.later)))
-            is_last = attempt == _LOOKS
+            is_last = attempt >= _LOOKS
             state = await self._step(replace(retried, later=()), [*state.later], after=state.after, is_last=is_last)
         return state
 
@@ -277,14 +283,35 @@ class Pass:
         steps.at("pass:legacy-read")
         answers = {item.id: (item, found[item.session_id]) for item in still}
         unclear = [] if is_last else [id for id, (_, told) in answers.items() if isinstance(told, AbsenceUnclearError)]
-        looked = {id: told for id, told in answers.items() if id not in unclear}
-        moved = await self._storage.atomically(
-            lambda tx: self._written(tx, state, ids, looked, after), attempts=ATTEMPTS
-        )
+        looked: dict[str, Looked] = {id: told for id, told in answers.items() if id not in unclear}
+        try:
+            moved = await self._step_written(state, ids, looked, after)
+        except NOT_STORABLE as error:
+            looked = await asyncio.to_thread(self._without_unstorable, looked, error)
+            moved = await self._step_written(state, ids, looked, after)
         steps.at("pass:batch-written")
         if self._pace is not None:
             await self._pace(len(ids))
         return moved
+
+    async def _step_written(
+        self, state: PassState, ids: Sequence[str], looked: Mapping[str, Looked], after: str
+    ) -> PassState:
+        return await self._storage.atomically(
+            lambda tx: self._written(tx, state, ids, looked, after), attempts=ATTEMPTS
+        )
+
+    def _without_unstorable(self, looked: Mapping[str, Looked], error: StorageError) -> dict[str, Looked]:
+        """*looked* where a document that the target refuses has its refusal in its place, or *error* if none has."""
+        refusals = {
+            id: (item, refusal)
+            for id, (item, answer) in looked.items()
+            if isinstance(answer, dict)
+            and (refusal := why_not_storable(item.session_id, answer, self._zone, unknown_time=UNKNOWN_TIME))
+        }
+        if not refusals:
+            raise error
+        return {**looked, **refusals}
 
     def _check_answers(self, found: Mapping[str, Document | StorageError | None]) -> None:
         failures = [answer for answer in found.values() if type(answer) is LegacyStoreError]
@@ -296,7 +323,7 @@ class Pass:
         tx: IUnifiedStorage,
         state: PassState,
         ids: Sequence[str],
-        looked: Mapping[str, tuple[Item, Document | StorageError | None]],
+        looked: Mapping[str, Looked],
         after: str,
     ) -> PassState:
         migration = (await standing_in(tx, "")).migration

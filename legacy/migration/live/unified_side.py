@@ -16,8 +16,10 @@ from session_adapter.identity import SESSION, record_id
 from session_adapter.reading import session_records, with_histories
 from session_adapter.timestamps import Zone, read_time
 from session_adapter.writing import Saving, save_session
-from unified_storage.errors import StorageConflictError
+from unified_storage.errors import StorageCapacityError, StorageConflictError, StorageError, StorageValidationError
 from unified_storage.interface import IUnifiedStorage, Record
+from unified_storage.logs import checked_logs
+from unified_storage.record import checked_records
 
 Document = dict[str, Any]
 
@@ -135,6 +137,17 @@ async def import_documents(
         records.append(record)
         logs.append({"log_id": history_of(record["id"]), "last_seq": 0, "entries": []} if log is None else log)
     await tx.restore(records, logs)
+
+
+def why_not_storable(id: str, document: Document, zone: Zone, *, unknown_time: datetime) -> StorageError | None:
+    """What an import of *document* alone would be refused for; None where it would not be."""
+    try:
+        record, log = _imported(id, document, zone, unknown_time)
+        checked_records([record], restored=True)
+        checked_logs([] if log is None else [log])
+    except (StorageValidationError, StorageCapacityError) as error:
+        return error
+    return None
 
 
 def _imported(id: str, document: Document, zone: Zone, unknown_time: datetime) -> tuple[Record, dict[str, Any] | None]:

@@ -14,9 +14,10 @@ from legacy.migration.live.evicting import evict_unproven
 from legacy.migration.live.failures import GateRefusedError
 from legacy.migration.live.finishing import finish
 from legacy.migration.live.phases import Phase
-from legacy.migration.live.state import MEMBER_TYPE, ODD, Migration, items_marked, members_in, migration_in
+from legacy.migration.live.repairing import REPAIRED, repairs
+from legacy.migration.live.state import MEMBER_TYPE, ODD, OPEN, Migration, items_marked, members_in, migration_in
 from legacy.migration.live.switching import settled, switch
-from tests.migration.by_hand import Play, Program
+from tests.migration.by_hand import Files, Play, Program
 from tests.migration.stores import Stores, document
 from unified_storage import IUnifiedStorage, StorageConnectionError
 
@@ -176,3 +177,38 @@ async def test_an_id_that_can_name_no_session_of_the_target_is_counted_as_quaran
     state = await stores.copy()
     assert (state.ledger.read, state.ledger.copied, state.ledger.quarantined) == (2, 1, 1)
     assert (state.done, state.total, state.ledger.is_closed) == (2, 2, True)
+
+
+async def test_a_repair_does_not_empty_the_target_after_an_empty_legacy_store(play: Play) -> None:
+    play.given("s", "t")
+    a = await play.program("a")
+    await play.forward(SHADOW, a)
+    storage, side = play.stores.storage, play.run.side
+    play.stores.legacy.delete_session("t")
+    async with repairs(storage, side, None) as repair:
+        assert (await repair.mend("t")).outcome == REPAIRED
+    play.given("t")
+    async with repairs(storage, side, None) as repair:
+        assert (await repair.mend("t")).outcome == REPAIRED
+        for id in ("s", "t"):
+            play.stores.legacy.delete_session(id)
+        assert [(await repair.mend(id)).reason for id in ("s", "t")] == ["legacy_store_empty"] * 2
+    assert await play.stores.in_target("s") is not None
+    assert not await items_marked(storage, OPEN)
+
+
+async def test_a_program_does_not_leave_before_a_write_whose_caller_has_gone(stores: Stores) -> None:
+    files = Files(stores.folder / "sessions")
+    program = stores.program("a", legacy=files)
+    await program.save_session("s", document("s", value=1))
+    gate = files.hold("before save")
+    writing = asyncio.ensure_future(program.save_session("s", document("s", value=2)))
+    await gate.reached()
+    writing.cancel()
+    closing = asyncio.ensure_future(program.close())
+    await asyncio.sleep(0.2)
+    assert [one.member for one in await members_in(stores.storage)] == ["a"]
+    gate.open()
+    await closing
+    assert not await members_in(stores.storage)
+    assert stores.legacy.get_session("s") == document("s", value=2)

@@ -103,7 +103,7 @@ class Recovery:
         if isinstance(found, StorageIntegrityError):
             await self._intents.release(grant, set_aside(found))
             return True
-        if isinstance(found, StorageError) or (found is None and not await self._may_be_gone(grant.session_id)):
+        if isinstance(found, StorageError) or (found is None and not await self.may_be_gone(grant.session_id)):
             await self._intents.let_go(grant)
             return False
         try:
@@ -136,16 +136,16 @@ class Recovery:
         elif await self._legacy.exists(session_id):
             await self._legacy.delete(session_id)
 
-    @property
-    def _intents(self) -> Intents:
-        return Intents(self._storage, self._me, self._rules)
-
-    async def _may_be_gone(self, session_id: str) -> bool:
+    async def may_be_gone(self, session_id: str) -> bool:
         """Whether L, which does not find a session, holds others, or none was left: one not mounted holds nothing."""
         if not self._rules.mass_guard or await self._legacy.ids():
             return True
         known = await self._storage.list({"type": SESSION}, limit=2, with_data=False)
         return [record["id"] for record in known] in ([], [record_id(session_id)])
+
+    @property
+    def _intents(self) -> Intents:
+        return Intents(self._storage, self._me, self._rules)
 
     async def _taken_over(self, tx: IUnifiedStorage, seen: Item, by_force: bool) -> Grant | None:
         item = await item_in(tx, seen.id)

@@ -28,7 +28,7 @@ from legacy.migration.live.state import (
     save_migration,
 )
 from legacy.migration.live.unified_side import held_in, put_document
-from legacy.migration.live.writes import NOT_STORABLE, brought, hash_of, set_aside
+from legacy.migration.live.writes import NOT_STORABLE, brought, hash_of, set_aside, unchanged
 from session_adapter.identity import record_id
 from session_adapter.timestamps import Zone
 from unified_storage.errors import StorageConfigurationError, StorageError
@@ -59,7 +59,7 @@ class Repair:
     async def mend(self, session_id: str) -> Repaired:
         """Bring the other store to what the primary holds; what others wrote in U is kept in a record of its own."""
         try:
-            found = await self._intents.ask(session_id, _untouched)
+            found = await self._intents.ask(session_id, unchanged)
         except StorageError as error:
             return Repaired(session_id, LEFT, error.error_code.lower())
         if not isinstance(found, Grant):
@@ -77,6 +77,9 @@ class Repair:
         if isinstance(answer, StorageError):
             await self._intents.release(grant, set_aside(answer), syncs=False)
             return answer.error_code.lower()
+        if answer is None and not await self._recovery.may_be_gone(grant.session_id):
+            await self._intents.release(grant, unchanged, syncs=False)
+            return "legacy_store_empty"
         try:
             await self._intents.release(grant, self._overwritten(grant.session_id, answer))
         except NOT_STORABLE as error:
@@ -137,10 +140,6 @@ async def drain_file(storage: IUnifiedStorage, legacy: LegacySide, zone: Zone, f
         await storage.save(replace(member, journal_drained=True).record(), expected_version=member.version)
     finally:
         await asyncio.to_thread(journal.close)
-
-
-async def _untouched(_: IUnifiedStorage, item: Item) -> Item:
-    return item
 
 
 @asynccontextmanager

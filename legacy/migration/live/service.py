@@ -105,6 +105,7 @@ class MigratingSessionService:
         self._writer = Writer(self._storage, self._legacy, self._member, recovery, self._zone, self._rules)
         self._shadow = ShadowReads(self._storage, self._legacy, self._member, self._shadow_share)
         self._upkeep = Upkeep(self._storage, self._member, self._writer, self._poll_interval)
+        self._under_way: set[asyncio.Task[None]] = set()
         self._joining = asyncio.Lock()  # used on the portal's loop alone
 
     @property
@@ -192,6 +193,7 @@ class MigratingSessionService:
         self._closed = True
         _open_ones.discard(self)
         await self._shadow.close()
+        await self._writes_ended()
         if self._member.is_serving:
             await on_portal(self._portal, self._left)
             await asyncio.to_thread(self._portal.close)
@@ -233,7 +235,16 @@ class MigratingSessionService:
         record_id(change.session_id)
         await self._join()
         # its own task: a write that has begun is done to its end, whatever becomes of its caller
-        await asyncio.shield(asyncio.ensure_future(self._written(change)))
+        task = asyncio.ensure_future(self._written(change))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        await asyncio.shield(task)
+
+    async def _writes_ended(self) -> None:
+        """Wait for those that run on this loop, whose callers may have gone; those of another have ended with it."""
+        mine = [task for task in [*self._under_way] if task.get_loop() is asyncio.get_running_loop()]
+        if mine:
+            await asyncio.wait(mine)
 
     async def _written(self, change: Change) -> None:
         ticket = Ticket(self._member)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from legacy.migration.live import upkeep
 from legacy.migration.live.evicting import evict_unproven
 from legacy.migration.live.failures import GateRefusedError
 from legacy.migration.live.finishing import finish
+from legacy.migration.live.journal import Journal
 from legacy.migration.live.phases import Phase
 from legacy.migration.live.repairing import REPAIRED, repairs
 from legacy.migration.live.state import MEMBER_TYPE, ODD, OPEN, Migration, items_marked, members_in, migration_in
@@ -212,3 +215,20 @@ async def test_a_program_does_not_leave_before_a_write_whose_caller_has_gone(sto
     await closing
     assert not await members_in(stores.storage)
     assert stores.legacy.get_session("s") == document("s", value=2)
+
+
+def test_a_journal_that_is_removed_while_it_is_opened_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        (tmp_path / "a.journal").unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    journal = Journal.of(tmp_path, "a")
+    journal.add("s")
+    assert journal.ids() == ["s"]
+    journal.close()

@@ -73,6 +73,9 @@ class Journal:
         except BlockingIOError:
             os.close(descriptor)
             return None
+        if not _lies_at(path, descriptor):  # who had it has removed it since we opened it
+            os.close(descriptor)
+            return cls._locked(path)
         return cls(path, descriptor)
 
     def add(self, session_id: str) -> None:
@@ -125,3 +128,11 @@ class Journal:
         with self._guard:
             descriptor, self._descriptor = self._descriptor, -1  # its number may soon be another file's
             os.close(descriptor)
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at *path*."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -116,7 +116,9 @@ def _without_temp(actions: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _object_or_text(value: Any, odd: Oddities) -> Any:
-    """The object that *value* is the JSON of; all else as it is, so that it can be written again."""
+    """The object that *value* is the JSON of; all else as it is, a blob as the text that can be written again."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
     parsed = _json_or_text(value, odd)
     if is_mapping(parsed) or value is None:
         return parsed

@@ -519,6 +519,20 @@ async def test_damage_is_kept_or_quarantined_with_a_reason(store: Path, tmp_path
     assert rows(back, "events", columns) == rows(store, "events", columns), "what is torn goes back torn"
 
 
+async def test_a_blob_that_is_no_json_goes_back_to_the_octet(store: Path, tmp_path: Path) -> None:
+    torn = b'{"a": "\xff"}'
+    with database(store) as connection:
+        add_event(connection, "s1", "e1", said("Hello"), "2024-05-15 20:00:00.000001")
+        add_event(connection, "s1", "e2", None, "2024-05-15 20:00:00.000002")
+        connection.execute("UPDATE events SET event_data = ? WHERE id = 'e2'", (torn,))
+    ours, report = await imported(store, tmp_path)
+    assert reasons(report)["s1"] == ("event_encoding",)
+    assert [event["content"] for event in await shown(ours)] == ["Hello"]
+    await copy_store(ours, f"adk+sqlite:///{tmp_path}/back.db")
+    columns = "id, invocation_id, CAST(event_data AS BLOB)"
+    assert ("e2", "i1", torn) in rows(tmp_path / "back.db", "events", columns)
+
+
 @pytest.mark.parametrize("id", ["a:b/c", "{x}", "\U0001f600", "x" * 255, " padded ", "~tilde", "a'b\"c", "%s?"])
 async def test_odd_names_survive(store: Path, tmp_path: Path, id: str) -> None:
     with database(store) as connection:

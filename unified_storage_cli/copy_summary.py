@@ -106,7 +106,7 @@ def _print_ledger(ledger: Ledger, dry_run: bool) -> None:
     if ledger.mismatched:
         beside.append(f"{grouped(ledger.mismatched)} MISMATCHED")
     if ledger.ignored:
-        beside.append(f"{grouped(ledger.ignored)} ignored (no session files)")
+        beside.append(f"{grouped(ledger.ignored)} ignored (no sessions)")
     print_line(styled("  = " + ", ".join(beside), BAD if ledger.mismatched else "bold"))
 
 

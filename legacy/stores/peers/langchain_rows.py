@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 
-from legacy.stores.parcels import IGNORED, Item
+from legacy.stores.parcels import QUARANTINED, Item
 from legacy.stores.peers.kinds import Found, Key, Opening, PeerSession, Tables, Unit
 from legacy.stores.peers.langchain_messages import found_session, text_of
 from legacy.stores.peers.rows import Rows, opened_on
@@ -159,5 +159,5 @@ class Histories:
 
 def _unit(session_id: str | None) -> Unit | Item:
     if session_id is None:
-        return Item(None, None, IGNORED, ("no_session_id",))
+        return Item(None, None, QUARANTINED, ("no_session_id",))
     return Unit(session_id, session_id)

@@ -191,7 +191,7 @@ async def test_a_row_that_is_no_message_stays_as_it_is(database: sqlite3.Connect
     texts = [json.dumps(human("first")), '{"type": "hu', '"text"', "[1]", "", "[" * 3000, json.dumps(human("last"))]
     table(database, "message_store", [*(("s", text) for text in texts), (None, "{}"), ("t", None)])
     facts = await copied(tmp_path / "l.db", ours)
-    assert counts(facts, "copied", "quarantined") == (2, 0)
+    assert counts(facts, "copied", "quarantined") == (2, 1)
     reasons = {item["id"]: item["reasons"] for item in facts["items"]}
     assert "unreadable_message" in reasons["s"]
     assert reasons[None] == ["no_session_id"]

@@ -251,7 +251,8 @@ class Member:
             await self._storage.save(said.record(), expected_version=found.version)
         except StorageConflictError:
             return  # somebody changed it: the next look sees what
-        self.state = said
+        # what was told meanwhile stays: it is said with the next sign of life
+        self.tell(beat=said.beat, acked_epoch=said.acked_epoch, acked_phase=said.acked_phase, version=said.version)
         if said.acked_epoch != found.acked_epoch:
             steps.at("member:acknowledged")
 
@@ -260,7 +261,7 @@ class Member:
             if any(count for epoch, count in self._running.items() if epoch != followed.epoch):
                 return False
         needs_empty = self._rules.acknowledge_drained and followed.phase >= Phase.SHADOW_READ
-        return self.state.journal_empty or not needs_empty
+        return not needs_empty or (self.state.journal_empty and not (self.journal and self.journal.size))
 
     # what others tell it
 

@@ -329,6 +329,8 @@ class Pass:
         migration = (await standing_in(tx, "")).migration
         if self._rules.backfill_checks_phase:
             self._check_phase(migration)
+        if state.from_epoch < migration.pass_from and self._rules.pass_after_settled:
+            raise PhaseLeftError("the pass was made void while it ran; another one begins")
         now = await items_in(tx, ids)
         batch = Batch(self._zone, self._rules, migration)
         for id, (seen, answer) in looked.items():

@@ -9,11 +9,16 @@ import pytest
 from migration_model.configurations import HOLDS, ROWS, Row
 from migration_model.explore import Walk, explore
 from migration_model.rules import Rules
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, scale
+
+LONG = (
+    pytest.mark.stress,
+    pytest.mark.skipif(scale() < 1, reason="long rows are walked by make model and make stress"),
+)
 
 
 def parameters() -> list[object]:
-    return [pytest.param(row, id=row.name, marks=() if row.quick else pytest.mark.stress) for row in ROWS]
+    return [pytest.param(row, id=row.name, marks=() if row.quick else LONG) for row in ROWS]
 
 
 @pytest.mark.parametrize("row", parameters())

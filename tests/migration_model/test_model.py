@@ -11,10 +11,8 @@ from migration_model.explore import Walk, explore
 from migration_model.rules import Rules
 from tests.support import REPOSITORY, scale
 
-LONG = (
-    pytest.mark.stress,
-    pytest.mark.skipif(scale() < 1, reason="long rows are walked by make model and make stress"),
-)
+_WALKED_BY = "long rows are walked by make model and make stress"
+LONG = (pytest.mark.stress, pytest.mark.skipif(scale() < 1, reason=_WALKED_BY))
 
 
 def parameters() -> list[object]:

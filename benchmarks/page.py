@@ -36,8 +36,8 @@ nothing on it is typed but [the notes](../../benchmarks/results/notes.md) on wha
   Every acknowledged write of the tasks that run at once is looked for afterwards; *lost* are those that are not there.
 - Among many sessions each user has a hundred of them (a thousand among a million), and pages are asked for of ten
   users again and again: what is measured is how a store finds them, and not how cold its memory is.
-- `adk migrate session` reads nothing but databases of ADK before 1.22, which this project does not read yet: our
-  verified copy of as many session files with as many messages stands beside it.
+- `adk migrate session` reads nothing but databases of ADK before 1.22. What stands beside it is
+  our verified copy of as many session files with as many messages, not of such a database.
 - *not offered*: the system has no such operation. One that is too slow does fewer repetitions, but one at least.
 """
 
